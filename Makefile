@@ -62,7 +62,8 @@ faults: $(STAMP) ## tests of all faults, and an hour of fuzzing for each format 
 check-page: $(STAMP) ## drive the page in Chromium, where there is one (minutes)
 	@$(BIN)/python -m pytest tests/ui
 
-lint: $(STAMP) ## lint, format check and types
+lint: $(STAMP) ## lint, format check, types and plain English
+	@$(BIN)/python -m docs.prose
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy

@@ -47,7 +47,9 @@ def _measured(asked: argparse.Namespace) -> Iterator[Table]:
         elif asked.prior:
             yield measure_prior(folder, params, asked.seconds, most, asked.seeds, execution)
         else:
-            yield from measure_codec(folder, params, asked.seconds, most if asked.full else None, execution)
+            yield from measure_codec(
+                folder, params, asked.seconds, most if asked.full else None, execution
+            )
     if asked.training:
         yield measure_training()
     if asked.memorization:
@@ -66,14 +68,41 @@ def _parser() -> argparse.ArgumentParser:
     add("folders", nargs="*", type=Path, help="folders of recordings")
     add("--seconds", type=float, default=120.0, help="training time of our codec")
     add("--full", action="store_true", help="also train it for all epochs of its tier")
-    add("--max-minutes", type=float, default=30.0, help="longest full training, and longest training of a prior")
-    add("--prior", action="store_true", help="measure priors on the codes of a codec, not the codec")
+    add(
+        "--max-minutes",
+        type=float,
+        default=30.0,
+        help="longest full training, and longest training of a prior",
+    )
+    add(
+        "--prior", action="store_true", help="measure priors on the codes of a codec, not the codec"
+    )
     add("--seeds", type=whole(1), default=1, help="number of seeds of our prior")
-    add("--training", action="store_true", help="training speed of the prior beside other libraries")
-    add("--memorization", action="store_true", help="whether corpora that a prior learns by heart are told from others")
-    add("--sampling", action="store_true", help="sampling speed beside other libraries, and with models/*.distill")
-    add("--peers", action="store_true", help="sounds of generators of others beside ours, on the same recordings")
-    add("--minutes", type=float, nargs="+", default=[2.0, 30.0], help="CPU time that each of them may train")
+    add(
+        "--training", action="store_true", help="training speed of the prior beside other libraries"
+    )
+    add(
+        "--memorization",
+        action="store_true",
+        help="whether corpora that a prior learns by heart are told from others",
+    )
+    add(
+        "--sampling",
+        action="store_true",
+        help="sampling speed beside other libraries, and with models/*.distill",
+    )
+    add(
+        "--peers",
+        action="store_true",
+        help="sounds of generators of others beside ours, on the same recordings",
+    )
+    add(
+        "--minutes",
+        type=float,
+        nargs="+",
+        default=[2.0, 30.0],
+        help="CPU time that each of them may train",
+    )
     add("--count", type=whole(1), default=64, help="sounds of each of them")
     add("--page", action="store_true", help="how soon the page plays a sound, in Chromium")
     add_write(parser, "tables", "benchmarks.md")

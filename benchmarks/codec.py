@@ -37,11 +37,27 @@ SPEEDS = ("corpus", "codec", "encode x real time", "decode x real time")
 STEPS = ("corpus", "steps", "ms a step", "outside network, loss, optimiser")
 USE = ("corpus", "codec", "level", "used", "perplexity")
 FIDELITY = (
-    *("corpus", "codec", "kbit/s", "level, dB", "level, absolute", "peak, dB", "attack, ms", "attack - original's"),
+    *(
+        "corpus",
+        "codec",
+        "kbit/s",
+        "level, dB",
+        "level, absolute",
+        "peak, dB",
+        "attack, ms",
+        "attack - original's",
+    ),
     *("envelope", "before attack, dB", "above 6 kHz, dB", "flutter, dB"),
 )
 TONE = (
-    *("corpus", "codec", "kbit/s", "partials found again, F1", "tone to noise lost, dB", "cents off"),
+    *(
+        "corpus",
+        "codec",
+        "kbit/s",
+        "partials found again, F1",
+        "tone to noise lost, dB",
+        "cents off",
+    ),
     *("noise between partials, dB off", "tonal originals", "tonal decodes", "told apart"),
 )
 
@@ -80,7 +96,9 @@ def measure_codec(
         corpus = load_corpus(ingested)
         count, name = len(corpus.entries), folder.resolve().name
         fraction = params.split.resolve(count)
-        task = CodecTask(corpus, params.vqvae_config(count), fraction, params.seed, make_fabric(execution))
+        task = CodecTask(
+            corpus, params.vqvae_config(count), fraction, params.seed, make_fabric(execution)
+        )
         data = CodecData.split(corpus, fraction, params.seed)
         held_out = _held_out(corpus, data.held_out)
         trained = _train(task, seconds, full_seconds)
@@ -98,9 +116,15 @@ def measure_codec(
         return [
             Table("corpora", CORPORA, (corpus_row,)),
             Table("codec", CODECS, tuple((name, *_codec_row(system)) for system in systems)),
-            Table("fidelity", FIDELITY, tuple((name, *row) for row in _fidelity_rows(systems, held_out.attacks()))),
+            Table(
+                "fidelity",
+                FIDELITY,
+                tuple((name, *row) for row in _fidelity_rows(systems, held_out.attacks())),
+            ),
             Table("tone", TONE, tuple((name, *_tone_row(system)) for system in systems)),
-            Table("speed", SPEEDS, tuple((name, *row) for row in _speed_rows(last.codec, held_out))),
+            Table(
+                "speed", SPEEDS, tuple((name, *row) for row in _speed_rows(last.codec, held_out))
+            ),
             Table("codebooks", USE, tuple((name, *row) for row in uses)),
             Table("step", STEPS, ((name, *steps),)),
         ]
@@ -138,14 +162,22 @@ def _no_network(task: CodecTask, train: Sequence[ManifestRow], held_out: HeldOut
     hop, began = spectrogram_config_for(rate).hop_length, time.perf_counter()
     say("fitting the codec without a network")
     recordings = [waveform(task.corpus, entry) for entry in train]
-    plain = NoNetworkCodec.fit(recordings, rate, hop, config.num_quantizers, config.codebook_size, task.seed)
+    plain = NoNetworkCodec.fit(
+        recordings, rate, hop, config.num_quantizers, config.codebook_size, task.seed
+    )
     return _decoded(
-        "no network", plain, plain.bits_per_second, held_out, (f"{time.perf_counter() - began:.0f}", MISSING)
+        "no network",
+        plain,
+        plain.bits_per_second,
+        held_out,
+        (f"{time.perf_counter() - began:.0f}", MISSING),
     )
 
 
 @torch.no_grad()
-def _decoded(name: str, codec: _Codec[C], bits: float, held_out: HeldOut, training: tuple[str, str]) -> _System:
+def _decoded(
+    name: str, codec: _Codec[C], bits: float, held_out: HeldOut, training: tuple[str, str]
+) -> _System:
     """A codec with the quality of its decodes of the held-out recordings."""
     say(f"measuring {name}")
     decoded = [codec.decode(codec.encode(sound))[: len(sound)] for sound in held_out.padded]
@@ -157,7 +189,9 @@ def _opus(held_out: HeldOut) -> list[_System]:
     systems = []
     for kilobits in KILOBITS if opus_is_installed() else ():
         say(f"measuring Opus at {kilobits} kbit/s")
-        made = [through_opus(sound.numpy(), held_out.sample_rate, kilobits) for sound in held_out.padded]
+        made = [
+            through_opus(sound.numpy(), held_out.sample_rate, kilobits) for sound in held_out.padded
+        ]
         quality = held_out.judge([torch.from_numpy(sound.samples) for sound in made])
         systems.append(_System(f"Opus {kilobits}", bits_per_second(made) / 1000, quality))
     return systems
@@ -180,7 +214,9 @@ def _codec_row(system: _System) -> tuple[str, ...]:
 
 def _fidelity_rows(systems: Sequence[_System], attacks: Sequence[float]) -> list[tuple[str, ...]]:
     """Medians and 10th and 90th percentiles of decoded minus original; the absolute level is a mean."""
-    rows: list[tuple[str, ...]] = [("originals", *[MISSING] * 4, spread(attacks, ".1f"), *[MISSING] * 5)]
+    rows: list[tuple[str, ...]] = [
+        ("originals", *[MISSING] * 4, spread(attacks, ".1f"), *[MISSING] * 5)
+    ]
     for system in systems:
         measured = system.quality.fidelity
         names = ("level_db", "peak_db", "attack_ms", "pre_attack_db", "treble_db", "flutter_db")
@@ -188,8 +224,22 @@ def _fidelity_rows(systems: Sequence[_System], attacks: Sequence[float]) -> list
         level, peak, attack, *others = (spread(of_measure, "+.1f") for of_measure in values)
         of_envelope = spread([fidelity.envelope for fidelity in measured], ".2f")
         absolute = number(mean([abs(fidelity.level_db) for fidelity in measured]), ".1f")
-        decoded = [original + fidelity.attack_ms for original, fidelity in zip(attacks, measured, strict=True)]
-        rows.append((*_named(system), level, absolute, peak, spread(decoded, ".1f"), attack, of_envelope, *others))
+        decoded = [
+            original + fidelity.attack_ms
+            for original, fidelity in zip(attacks, measured, strict=True)
+        ]
+        rows.append(
+            (
+                *_named(system),
+                level,
+                absolute,
+                peak,
+                spread(decoded, ".1f"),
+                attack,
+                of_envelope,
+                *others,
+            )
+        )
     return rows
 
 
@@ -197,11 +247,21 @@ def _tone_row(system: _System) -> tuple[str, ...]:
     """Medians over the recordings with a tone, shares of tonal sounds, and how often a decode is told."""
     summary = tone_summary(system.quality.tone)
     summary |= {
-        f"partial_noise_{name}": value for name, value in partial_noise_summary(system.quality.partial_noise).items()
+        f"partial_noise_{name}": value
+        for name, value in partial_noise_summary(system.quality.partial_noise).items()
     }
-    names = ("f1", "tone_to_noise_lost", "cents", "partial_noise_distance", "tonal_originals", "tonal_decodes")
+    names = (
+        "f1",
+        "tone_to_noise_lost",
+        "cents",
+        "partial_noise_distance",
+        "tonal_originals",
+        "tonal_decodes",
+    )
     forms = (".2f", "+.1f", ".1f", ".1f", ".2f", ".2f")
-    figures = (number(summary.get(name, math.nan), form) for name, form in zip(names, forms, strict=True))
+    figures = (
+        number(summary.get(name, math.nan), form) for name, form in zip(names, forms, strict=True)
+    )
     return (*_named(system), *figures, interval(system.quality.told, ".2f"))
 
 
@@ -209,7 +269,9 @@ def _speed_rows(codec: OurCodec, held_out: HeldOut) -> list[tuple[str, ...]]:
     """Speed on the first 20 s of the held-out recordings."""
     ends = torch.tensor([len(sound) for sound in held_out.padded]).cumsum(0)
     chosen = held_out.padded[: 1 + int((ends < 20 * held_out.sample_rate).sum())]
-    alone = Way(lambda sounds: list(map(codec.encode, sounds)), lambda codes: list(map(codec.decode, codes)))
+    alone = Way(
+        lambda sounds: list(map(codec.encode, sounds)), lambda codes: list(map(codec.decode, codes))
+    )
     ways = {"a call for each": alone, "short ones together": codec.together()}
     speeds = interleaved_speeds(ways, chosen, held_out.sample_rate, rounds=5)
     return [(name, f"{encode:.0f}", f"{decode:.0f}") for name, (encode, decode) in speeds.items()]

@@ -67,31 +67,46 @@ def _phrase(rng: np.random.Generator, rate: int, low: int, play: Play) -> Phrase
     return Phrase((0.6 * noisy / np.abs(noisy).max()).astype(np.float32), pitch, starts)
 
 
-def sung_note(rng: np.random.Generator, time: Doubles, key: float, duration: float) -> tuple[Doubles, Doubles]:
+def sung_note(
+    rng: np.random.Generator, time: Doubles, key: float, duration: float
+) -> tuple[Doubles, Doubles]:
     """A note with formants, vibrato of 40 cents and a scoop."""
-    vibrato = 0.4 * np.sin(2 * np.pi * 5.5 * time + rng.uniform(0, 6)) * np.clip((time - 0.1) / 0.15, 0, 1)
+    vibrato = (
+        0.4
+        * np.sin(2 * np.pi * 5.5 * time + rng.uniform(0, 6))
+        * np.clip((time - 0.1) / 0.15, 0, 1)
+    )
     pitch = key + vibrato - 0.8 * np.exp(-time / 0.03)
     hertz = 440 * 2 ** ((pitch - 69) / 12)
     cycles = np.cumsum(hertz) * (time[1] - time[0])
     total = np.zeros(len(time))
     for number in range(1, 40):
         own = number * hertz
-        gain = 0.02 + sum(level / (1 + np.square((own - centre) / width)) for centre, width, level in FORMANTS)
+        gain = 0.02 + sum(
+            level / (1 + np.square((own - centre) / width)) for centre, width, level in FORMANTS
+        )
         total += (
-            (own < 0.4 / (time[1] - time[0])) * gain * np.cos(2 * np.pi * number * cycles + number**2) / number**0.3
+            (own < 0.4 / (time[1] - time[0]))
+            * gain
+            * np.cos(2 * np.pi * number * cycles + number**2)
+            / number**0.3
         )
     envelope = np.clip(time / 0.03, 0, 1) * np.clip((duration - time) / 0.05, 0, 1)
     return total * envelope * 10 ** (rng.uniform(-10, 0) / 20), pitch
 
 
-def plucked_note(rng: np.random.Generator, time: Doubles, key: float, duration: float) -> tuple[Doubles, Doubles]:
+def plucked_note(
+    rng: np.random.Generator, time: Doubles, key: float, duration: float
+) -> tuple[Doubles, Doubles]:
     """A note of partials that decay, the high ones first."""
     hertz = 440 * 2 ** ((key - 69) / 12)
     total = np.zeros(len(time))
     for number in range(1, 25):
         if number * hertz < 0.4 / (time[1] - time[0]):
             total += (
-                np.sin(2 * np.pi * number * hertz * time + number) * np.exp(-time * (2 + 0.8 * number)) / number**0.8
+                np.sin(2 * np.pi * number * hertz * time + number)
+                * np.exp(-time * (2 + 0.8 * number))
+                / number**0.8
             )
     envelope = np.clip(time / 0.002, 0, 1) * np.clip((duration - time) / 0.01, 0, 1)
     return total * envelope * 10 ** (rng.uniform(-8, 0) / 20), np.full(len(time), key)
@@ -99,14 +114,22 @@ def plucked_note(rng: np.random.Generator, time: Doubles, key: float, duration: 
 
 def yin(samples: NDArray[np.float32], sample_rate: int) -> Doubles:
     """Pitches `[T]` in semitones (MIDI) of samples `[N]`, one each FRAME, NaN for none."""
-    longest, shortest, hop = round(sample_rate / LOWEST), round(sample_rate / HIGHEST), round(FRAME * sample_rate)
+    longest, shortest, hop = (
+        round(sample_rate / LOWEST),
+        round(sample_rate / HIGHEST),
+        round(FRAME * sample_rate),
+    )
     size = 2 * longest
     padded = np.pad(samples.astype(np.float64), (longest, size + longest))
     found = []
     for window in sliding_window_view(padded, size + longest)[::hop][: 1 + len(samples) // hop]:
         own, shifted = window[:size], sliding_window_view(window, size)
         difference = np.square(shifted[: longest + 1] - own).sum(axis=1)
-        means = difference[1:] * np.arange(1, longest + 1) / np.maximum(np.cumsum(difference[1:]), 1e-12)
+        means = (
+            difference[1:]
+            * np.arange(1, longest + 1)
+            / np.maximum(np.cumsum(difference[1:]), 1e-12)
+        )
         below = np.flatnonzero(means[shortest:] < APERIODIC)
         if not len(below):
             found.append(np.nan)
@@ -114,7 +137,9 @@ def yin(samples: NDArray[np.float32], sample_rate: int) -> Doubles:
         lag = shortest + int(below[0])
         while lag + 1 < len(means) and means[lag + 1] < means[lag]:
             lag += 1
-        left, middle, right = (means[min(max(lag + offset, 0), len(means) - 1)] for offset in (-1, 0, 1))
+        left, middle, right = (
+            means[min(max(lag + offset, 0), len(means) - 1)] for offset in (-1, 0, 1)
+        )
         shift = 0.5 * (left - right) / max(left - 2 * middle + right, 1e-12)
         found.append(69 + 12 * np.log2(sample_rate / (lag + 1 + np.clip(shift, -0.5, 0.5)) / 440))
     return np.array(found)
@@ -133,7 +158,9 @@ class Figures:
     seconds: float  # to make it
 
 
-def measured(model: Model, phrase: Phrase, sound: NDArray[np.float32], corpus: Doubles, seconds: float) -> Figures:
+def measured(
+    model: Model, phrase: Phrase, sound: NDArray[np.float32], corpus: Doubles, seconds: float
+) -> Figures:
     """Figures of a sound."""
     rate = model.sample_rate
     hop = round(FRAME * rate)
@@ -171,7 +198,9 @@ def heard_share(model: Model, sound: NDArray[np.float32]) -> float:
 
 
 def _levels(samples: NDArray[np.float32], hop: int) -> Doubles:
-    powers = np.square(samples[: len(samples) // hop * hop].reshape(-1, hop), dtype=np.float64).mean(axis=1)
+    powers = np.square(
+        samples[: len(samples) // hop * hop].reshape(-1, hop), dtype=np.float64
+    ).mean(axis=1)
     return np.asarray(10 * np.log10(powers + 1e-10))
 
 
@@ -195,7 +224,11 @@ def _late(sound: NDArray[np.float32], start: float, rate: int) -> float:
 
 def _spectrum(samples: NDArray[np.float32], rate: int) -> Doubles:
     """Mean log-mel spectrum of the louder half of frames, less its mean, in dB."""
-    mel = LogMel(rate, 2048, 1024, 40)(torch.from_numpy(np.pad(samples, (0, 2048)))[None])[0].double().numpy()
+    mel = (
+        LogMel(rate, 2048, 1024, 40)(torch.from_numpy(np.pad(samples, (0, 2048)))[None])[0]
+        .double()
+        .numpy()
+    )
     loud = mel[mel.mean(axis=1) >= np.median(mel.mean(axis=1))]
     mean = 20 * loud.mean(axis=0)
     return np.asarray(mean - mean.mean())
@@ -204,7 +237,12 @@ def _spectrum(samples: NDArray[np.float32], rate: int) -> Doubles:
 def main() -> None:
     """Print a row of means for each model and kind of phrase; `--write` keeps them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="+", metavar="MODEL[=LABEL]", help="a model file, and the label that follows")
+    parser.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL[=LABEL]",
+        help="a model file, and the label that follows",
+    )
     parser.add_argument("--write", action="store_true", help="keep the rows in benchmarks/results")
     given, rows = parser.parse_args(), []
     for named in given.models:
@@ -220,15 +258,21 @@ def main() -> None:
         figures: dict[str, list[Figures]] = {}
         for kind, phrase in phrases(model.sample_rate):
             began = time.perf_counter()
-            (sound,) = model.generate(follow=phrase.samples, label=label or None, seed=1, width=0).sounds
+            (sound,) = model.generate(
+                follow=phrase.samples, label=label or None, seed=1, width=0
+            ).sounds
             took = time.perf_counter() - began
             figures.setdefault(kind, []).append(measured(model, phrase, sound, corpus, took))
             own = measured(model, phrase, phrase.samples, corpus, 0.0)
             figures.setdefault(f"{kind} phrase itself", []).append(own)
             length = len(phrase.samples) / model.sample_rate
             (other,) = model.generate(seconds=length, label=label or None, seed=1, width=0).sounds
-            figures.setdefault(f"{kind} phrase not followed", []).append(measured(model, phrase, other, corpus, 0.0))
-        own_share = np.nanmean([heard_share(model, sound) for name, sound in decoded.items() if label in name])
+            figures.setdefault(f"{kind} phrase not followed", []).append(
+                measured(model, phrase, other, corpus, 0.0)
+            )
+        own_share = np.nanmean(
+            [heard_share(model, sound) for name, sound in decoded.items() if label in name]
+        )
         for kind, every in figures.items():
             means = {
                 field.name: float(np.nanmean([getattr(each, field.name) for each in every]))

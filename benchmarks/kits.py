@@ -42,12 +42,17 @@ class Difference(NamedTuple):
 
 def difference(one: Samples, other: Samples, rate: int) -> Difference:
     """By how much two sounds `[N]` differ."""
-    lengths, bands = sorted((len(one), len(other))), [band_levels(own, rate) for own in (one, other)]
+    lengths, bands = (
+        sorted((len(one), len(other))),
+        [band_levels(own, rate) for own in (one, other)],
+    )
     shapes = [levels - levels.max() for levels in bands]
     loud = [loudness(own, rate) for own in (one, other)]
     heard = np.maximum(*shapes) > -60
     return Difference(
-        lengths[1] / lengths[0], abs(loud[0] - loud[1]), float(np.abs(shapes[0] - shapes[1])[heard].mean())
+        lengths[1] / lengths[0],
+        abs(loud[0] - loud[1]),
+        float(np.abs(shapes[0] - shapes[1])[heard].mean()),
     )
 
 
@@ -57,7 +62,9 @@ def loudness(sound: Samples, rate: int) -> float:
         sound = lfilter(b, a, sound)
     window = min(len(sound), round(0.4 * rate))
     sums = np.concatenate([[0.0], np.cumsum(sound**2)])
-    return float(-0.691 + 10 * np.log10(max((sums[window:] - sums[:-window]).max() / window, 1e-12)))
+    return float(
+        -0.691 + 10 * np.log10(max((sums[window:] - sums[:-window]).max() / window, 1e-12))
+    )
 
 
 def k_weighting(rate: int) -> Iterable[tuple[list[float], list[float]]]:
@@ -79,7 +86,10 @@ def k_weighting(rate: int) -> Iterable[tuple[list[float], list[float]]]:
     )
     tangent, quality = np.tan(np.pi * 38.13547087602444 / rate), 0.5003270373238773
     first = 1 + tangent / quality + tangent**2
-    yield [1.0, -2.0, 1.0], [1.0, 2 * (tangent**2 - 1) / first, (1 - tangent / quality + tangent**2) / first]
+    yield (
+        [1.0, -2.0, 1.0],
+        [1.0, 2 * (tangent**2 - 1) / first, (1 - tangent / quality + tangent**2) / first],
+    )
 
 
 def band_levels(sound: Samples, rate: int) -> NDArray[np.float64]:
@@ -103,7 +113,9 @@ def cliff_db(sound: Samples, rate: int, pitch: float) -> float:
         return float("nan")
     power = np.abs(np.fft.rfft(sound * np.hanning(len(sound)))) ** 2
     sums = np.concatenate([[0.0], np.cumsum(power)])
-    low, high = (((numbers + way) * pitch * len(sound) / rate).round().astype(int) for way in (-0.5, 0.5))
+    low, high = (
+        ((numbers + way) * pitch * len(sound) / rate).round().astype(int) for way in (-0.5, 0.5)
+    )
     levels = 10 * np.log10(np.maximum((sums[high] - sums[low]) / (high - low), 1e-20))
     fitted = np.stack([np.ones(len(numbers)), np.log2(numbers), is_above], axis=1)
     return -float(np.linalg.lstsq(fitted, levels)[0][2])
@@ -111,11 +123,17 @@ def cliff_db(sound: Samples, rate: int, pitch: float) -> float:
 
 def pairs_of(kit: Path) -> tuple[list[Difference], list[Difference]]:
     """Differences of the round robins of each key of a kit, and of the first sounds of neighbouring keys."""
-    groups = [group for group in json.loads((kit / "kit.json").read_bytes())["groups"] if group["sounds"]]
+    groups = [
+        group for group in json.loads((kit / "kit.json").read_bytes())["groups"] if group["sounds"]
+    ]
     read = [[soundfile.read(kit / sound["file"]) for sound in group["sounds"]] for group in groups]
     sounds, rate = [[mono(samples) for samples, _ in group] for group in read], read[0][0][1]
-    within = [difference(*pair, rate) for group in sounds for pair in itertools.combinations(group, 2)]
-    return within, [difference(left[0], right[0], rate) for left, right in itertools.pairwise(sounds)]
+    within = [
+        difference(*pair, rate) for group in sounds for pair in itertools.combinations(group, 2)
+    ]
+    return within, [
+        difference(left[0], right[0], rate) for left, right in itertools.pairwise(sounds)
+    ]
 
 
 def cliffs_of(kit: Path) -> list[tuple[str, float]]:
@@ -133,7 +151,9 @@ def cliffs_of(kit: Path) -> list[tuple[str, float]]:
 def row(name: str, found: Sequence[Difference]) -> str:
     """A row of medians, and of the largest differences in brackets."""
     length, loud, spectrum = (
-        (f"{np.median(own):.2f} ({max(own):.2f})" for own in zip(*found, strict=True)) if found else ("–",) * 3
+        (f"{np.median(own):.2f} ({max(own):.2f})" for own in zip(*found, strict=True))
+        if found
+        else ("–",) * 3
     )
     return f"| {name} | {len(found)} | {length} | {loud} | {spectrum} |"
 
@@ -142,16 +162,28 @@ def main() -> None:
     """Print the tables. Exit status 2 for a folder that cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kits", description=__doc__)
     parser.add_argument("kits", nargs="*", type=Path, help="folders of kits")
-    parser.add_argument("--recordings", type=Path, action="append", default=[], help="a folder of recordings to pair")
+    parser.add_argument(
+        "--recordings",
+        type=Path,
+        action="append",
+        default=[],
+        help="a folder of recordings to pair",
+    )
     asked = parser.parse_args()
     with refusals_said("kits"):
-        print("| pairs | number | length, factor | loudness, LU | spectrum, dB |\n|---|---|---|---|---|")
+        print(
+            "| pairs | number | length, factor | loudness, LU | spectrum, dB |\n|---|---|---|---|---|"
+        )
         for kit in asked.kits:
             within, beside = pairs_of(kit)
             print(row(f"{kit.name}, round robins", within))
             print(row(f"{kit.name}, neighbouring keys", beside))
         for folder in asked.recordings:
-            read = [soundfile.read(path) for path in sorted(folder.iterdir()) if path.suffix in (".wav", ".flac")]
+            read = [
+                soundfile.read(path)
+                for path in sorted(folder.iterdir())
+                if path.suffix in (".wav", ".flac")
+            ]
             same = [pair for pair in itertools.pairwise(read) if pair[0][1] == pair[1][1]]
             found = [difference(mono(one), mono(other), rate) for (one, rate), (other, _) in same]
             print(row(f"{folder.name}, neighbouring files", found))

@@ -17,7 +17,11 @@ class Shape:
 
 def to_train() -> dict[str, Callable[[], nn.Module]]:
     """For each library that is installed: a builder of a network from tokens `[B, T]` to logits `[B, T, V]`."""
-    return {"x-transformers": lambda: _x_transformers(Shape.tokens)} if _is_installed("x_transformers") else {}
+    return (
+        {"x-transformers": lambda: _x_transformers(Shape.tokens)}
+        if _is_installed("x_transformers")
+        else {}
+    )
 
 
 def to_sample() -> dict[str, Callable[[int], Callable[[], object]]]:
@@ -36,8 +40,12 @@ def _is_installed(package: str) -> bool:
 def _x_transformers(positions: int) -> Any:
     """Decoder of x-transformers for at most `positions` tokens."""
     library = importlib.import_module("x_transformers")
-    decoder = library.Decoder(dim=Shape.width, depth=Shape.layers, heads=Shape.heads, attn_flash=True)
-    return library.TransformerWrapper(num_tokens=Shape.codes, max_seq_len=positions, attn_layers=decoder)
+    decoder = library.Decoder(
+        dim=Shape.width, depth=Shape.layers, heads=Shape.heads, attn_flash=True
+    )
+    return library.TransformerWrapper(
+        num_tokens=Shape.codes, max_seq_len=positions, attn_layers=decoder
+    )
 
 
 def _sample_x_transformers(batch: int) -> Callable[[], None]:
@@ -46,7 +54,9 @@ def _sample_x_transformers(batch: int) -> Callable[[], None]:
 
     @torch.inference_mode()
     def sample() -> None:
-        tokens: Tensor = model.generate(torch.zeros(batch, 1, dtype=torch.long), Shape.tokens, cache_kv=True)
+        tokens: Tensor = model.generate(
+            torch.zeros(batch, 1, dtype=torch.long), Shape.tokens, cache_kv=True
+        )
         assert tokens.shape[1] == Shape.tokens
 
     return sample
@@ -71,6 +81,9 @@ def _sample_llama(batch: int) -> Callable[[], None]:
         tokens, past = torch.zeros(batch, 1, dtype=torch.long), None
         for _ in range(Shape.tokens):
             output = model(input_ids=tokens, past_key_values=past, use_cache=True)
-            tokens, past = torch.multinomial(output.logits[:, -1].softmax(-1), 1), output.past_key_values
+            tokens, past = (
+                torch.multinomial(output.logits[:, -1].softmax(-1), 1),
+                output.past_key_values,
+            )
 
     return sample

@@ -123,7 +123,9 @@ def heard_by(bundle: Bundle, folder: Path | str, output: Path) -> tuple[Corpus, 
     return corpus, CodecData.split(corpus, *chosen)
 
 
-def write_listening_page(output: Path, material: Material, most: int, longest: float) -> list[Trial]:
+def write_listening_page(
+    output: Path, material: Material, most: int, longest: float
+) -> list[Trial]:
     """Write the page and its sounds, `most` recordings at most, evenly spaced, `longest` seconds of each.
 
     Replaces an earlier page. Raises ParamsError where something else is there, AudioError where all are silent.
@@ -145,12 +147,18 @@ def write_listening_page(output: Path, material: Material, most: int, longest: f
                 f"{entries[0].path}: expected {material.kind} with sound, found silence in the first {longest:g} s of "
                 f"all {len(entries)}; choose other recordings or more --seconds"
             )
-        data = {"kind": material.kind, "codec": _about(material.codec), "sounds": [vars(trial) for trial in trials]}
+        data = {
+            "kind": material.kind,
+            "codec": _about(material.codec),
+            "sounds": [vars(trial) for trial in trials],
+        }
         _write_page(folder, "listen_decodes.html", data)
     return trials
 
 
-def write_made_page(output: Path, model: Model, material: Material, longest: float, seed: int) -> list[Sound]:
+def write_made_page(
+    output: Path, model: Model, material: Material, longest: float, seed: int
+) -> list[Sound]:
     """Write the second page and its sounds, EACH of a kind at most, `longest` seconds of each; all have one peak.
 
     Files are numbered in a random order, so that no name tells a kind. Replaces an earlier page. Raises ParamsError
@@ -159,7 +167,9 @@ def write_made_page(output: Path, model: Model, material: Material, longest: flo
     _refuse_what_is_not_ours(output)
     rate, heard = material.corpus.sample_rate, [*_sounds(model, material, longest, seed)]
     payload_sha256 = model.metadata.payload_sha256
-    order = np.random.default_rng([seed, int(payload_sha256, 16)]).permutation(len(heard))  # another of each model
+    order = np.random.default_rng([seed, int(payload_sha256, 16)]).permutation(
+        len(heard)
+    )  # another of each model
     shown = []
     with atomic_folder(output) as folder:
         for number, place in enumerate(order):
@@ -169,10 +179,18 @@ def write_made_page(output: Path, model: Model, material: Material, longest: flo
             write_audio(folder / f"{number:02d}.wav", level, rate)
             for file, window in pictures.items():
                 write_spectrograms(
-                    folder / file, [(f"windows of {window} samples", level)], rate, window / rate, dpi=200
+                    folder / file,
+                    [(f"windows of {window} samples", level)],
+                    rate,
+                    window / rate,
+                    dpi=200,
                 )
-            shown.append(Sound(kind, name, f"{number:02d}.wav", tuple(pictures), len(samples) / rate))
-        about = f"Codec: {_about(material.codec)}; decoded are {material.kind}; sounds of seed {seed}"
+            shown.append(
+                Sound(kind, name, f"{number:02d}.wav", tuple(pictures), len(samples) / rate)
+            )
+        about = (
+            f"Codec: {_about(material.codec)}; decoded are {material.kind}; sounds of seed {seed}"
+        )
         trials = [vars(sound) for sound in shown]
         data = {"kinds": KINDS, "about": about, "model": payload_sha256, "trials": trials}
         _write_page(folder, "listen_made.html", data)
@@ -186,7 +204,11 @@ def _sounds(
 
     What was recorded may be of the model's training; what is decoded is not.
     """
-    corpus, length, rng = material.corpus, round(longest * material.corpus.sample_rate), np.random.default_rng(seed)
+    corpus, length, rng = (
+        material.corpus,
+        round(longest * material.corpus.sample_rate),
+        np.random.default_rng(seed),
+    )
 
     def read(entry: ManifestRow) -> NDArray[np.float32]:
         return corpus.read(entry, 0, min(entry.samples, length))
@@ -206,7 +228,9 @@ def _sounds(
     others = (entry for entry in [*held_out, *training] if entry not in [*decoded, *taken])
     for entry in [*others, *held_out][:count]:
         yield "recorded", entry.path, read(entry)
-    for entry, (_, sound) in zip(decoded, decoded_pairs(model.bundle.codec, corpus, decoded, longest), strict=True):
+    for entry, (_, sound) in zip(
+        decoded, decoded_pairs(model.bundle.codec, corpus, decoded, longest), strict=True
+    ):
         yield "decoded", entry.path, sound
     for number, sound in enumerate(model.generate(count, seed=seed, width=0).sounds):
         yield "drawn", f"sound {number}", sound[:length]
@@ -223,7 +247,9 @@ def main() -> None:
         say(f"{len(trials)} {material.kind}; open {arguments.out / PAGE} in a browser")
         model = _model(arguments, Path(workplace) / "listen.distill")
         if not model.metadata.has_prior:
-            say("recorded or made? This page needs a prior, and there is a codec alone: train one, then run this again")
+            say(
+                "recorded or made? This page needs a prior, and there is a codec alone: train one, then run this again"
+            )
             return
         folder = arguments.out / MADE
         sounds = write_made_page(folder, model, material, arguments.seconds, arguments.seed)
@@ -232,8 +258,12 @@ def main() -> None:
 
 def _material(arguments: argparse.Namespace, workplace: Path) -> Material:
     if (arguments.model is None) != (arguments.folder is None):
-        given, missing = ("--model", "--folder") if arguments.folder is None else ("--folder", "--model")
-        raise ParamsError(f"{missing}: expected it together with {given}, found {given} alone; give both or neither")
+        given, missing = (
+            ("--model", "--folder") if arguments.folder is None else ("--folder", "--model")
+        )
+        raise ParamsError(
+            f"{missing}: expected it together with {given}, found {given} alone; give both or neither"
+        )
     if arguments.model is None:
         return from_artifacts(arguments.artifacts)
     return from_model(arguments.model, arguments.folder, workplace)
@@ -253,7 +283,11 @@ def _refuse_what_is_not_ours(folder: Path) -> None:
     """Raise ParamsError where a folder is neither new nor empty nor that of an earlier page."""
     page, title = folder / PAGE, "<title>Distill: blind listening</title>"
     is_empty = folder.is_dir() and not any(folder.iterdir())
-    if folder.exists() and not is_empty and not (page.is_file() and title in page.read_text("utf-8")):
+    if (
+        folder.exists()
+        and not is_empty
+        and not (page.is_file() and title in page.read_text("utf-8"))
+    ):
         raise ParamsError(
             f"{folder}: expected a new folder or an earlier listening page, found something else; choose another --out"
         )
@@ -268,8 +302,12 @@ def _about(codec: VQVAE) -> str:
 
 def _write_page(folder: Path, template: str, data: Mapping[str, Any]) -> None:
     """Write a page: the frame that both have, with the trials of one."""
-    text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")  # no name of a file can end the script
-    frame, body = (Path(__file__).with_name(name).read_text("utf-8") for name in ("listen.html", template))
+    text = json.dumps(data, ensure_ascii=False).replace(
+        "<", "\\u003c"
+    )  # no name of a file can end the script
+    frame, body = (
+        Path(__file__).with_name(name).read_text("utf-8") for name in ("listen.html", template)
+    )
     for place, content in {"<!-- page -->": body, "/* data */ null": text}.items():
         assert frame.count(place) == 1
         frame = frame.replace(place, content)
@@ -277,12 +315,24 @@ def _write_page(folder: Path, template: str, data: Mapping[str, Any]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.listen", description="Write pages for blind listening.")
-    parser.add_argument("--artifacts", type=Path, default=Path("artifacts"), help="what make repro wrote")
-    parser.add_argument("--model", type=Path, metavar="FILE", help="a .distill model in its place, with --folder")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="recordings to hear through the model")
-    parser.add_argument("--out", type=Path, default=Path("artifacts/listen"), help="folder of the pages")
-    parser.add_argument("--sounds", type=whole(1), default=24, help="most recordings of the first page")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.listen", description="Write pages for blind listening."
+    )
+    parser.add_argument(
+        "--artifacts", type=Path, default=Path("artifacts"), help="what make repro wrote"
+    )
+    parser.add_argument(
+        "--model", type=Path, metavar="FILE", help="a .distill model in its place, with --folder"
+    )
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="recordings to hear through the model"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("artifacts/listen"), help="folder of the pages"
+    )
+    parser.add_argument(
+        "--sounds", type=whole(1), default=24, help="most recordings of the first page"
+    )
     parser.add_argument("--seconds", type=seconds, default=5.0, help="most seconds of a sound")
     parser.add_argument("--seed", type=whole(0), default=0, help="of the sounds of the second page")
     return parser

@@ -29,7 +29,9 @@ class Quality:
     fidelity: tuple[Fidelity, ...]
     tone: tuple[Tone, ...]
     partial_noise: tuple[PartialNoise, ...]
-    told: tuple[float, ...]  # share of right answers of a classifier that tells originals from decodes
+    told: tuple[
+        float, ...
+    ]  # share of right answers of a classifier that tells originals from decodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +52,19 @@ class HeldOut:
         """Quality of decodes `[N]` of the padded recordings."""
         loss = MultiScaleMelLoss(self.sample_rate, REPORT_WINDOWS)
         originals = [sound.numpy().astype(np.float32) for sound in self.sounds]
-        cut = [made[: len(sound)].float().numpy() for sound, made in zip(self.sounds, decoded, strict=True)]
+        cut = [
+            made[: len(sound)].float().numpy()
+            for sound, made in zip(self.sounds, decoded, strict=True)
+        ]
         pairs = list(zip(originals, cut, strict=True))
         return Quality(
             mel=tuple(mel_distance(loss, *pair) for pair in zip(self.padded, decoded, strict=True)),
             visqol=tuple(opinions(self.sounds, decoded, self.sample_rate)),
             fidelity=tuple(Fidelity.measure(*pair, self.sample_rate) for pair in pairs),
             tone=tuple(Tone.measure(*pair, self.sample_rate) for pair in pairs),
-            partial_noise=tuple(PartialNoise.measure(one, self.sample_rate, other) for one, other in pairs),
+            partial_noise=tuple(
+                PartialNoise.measure(one, self.sample_rate, other) for one, other in pairs
+            ),
             told=telling_apart(originals, cut, self.sample_rate, self.groups, seed=0),
         )
 
@@ -73,11 +80,15 @@ def mel_distance(loss: MultiScaleMelLoss, sound: Tensor, reconstruction: Tensor)
         return float(loss(reconstruction[None], sound[None]))
 
 
-def opinions(sounds: Sequence[Tensor], reconstructions: Sequence[Tensor], sample_rate: int) -> list[float]:
+def opinions(
+    sounds: Sequence[Tensor], reconstructions: Sequence[Tensor], sample_rate: int
+) -> list[float]:
     """ViSQOL of each pair of sounds `[N]`. NaN where it has no score, and everywhere if it is not installed."""
     if importlib.util.find_spec("visqol") is None:
         return [float("nan")] * len(sounds)
-    pairs = [(sound.numpy(), other.numpy()) for sound, other in zip(sounds, reconstructions, strict=True)]
+    pairs = [
+        (sound.numpy(), other.numpy()) for sound, other in zip(sounds, reconstructions, strict=True)
+    ]
     return visqol_scores(pairs, sample_rate)
 
 
@@ -103,4 +114,7 @@ def interleaved_speeds(
                 took[name].append((encoded - began, time.perf_counter() - encoded))
     seconds = sum(map(len, sounds)) / sample_rate
     medians = {name: np.median(times[1:], axis=0) for name, times in took.items()}
-    return {name: (seconds / encoding, seconds / decoding) for name, (encoding, decoding) in medians.items()}
+    return {
+        name: (seconds / encoding, seconds / decoding)
+        for name, (encoding, decoding) in medians.items()
+    }

@@ -25,7 +25,15 @@ from distill.prior.training import PriorTraining, fit_prior
 from distill.training.distributed import make_fabric
 from distill.training.run import Run
 
-COLUMNS = ("corpus", "memorised", "recordings", "levels", "perplexity", "of three coarse levels", "warns")
+COLUMNS = (
+    "corpus",
+    "memorised",
+    "recordings",
+    "levels",
+    "perplexity",
+    "of three coarse levels",
+    "warns",
+)
 Play = Callable[[Generator, int], play.Samples]  # the recording of that index
 
 
@@ -46,7 +54,13 @@ def _note(index: int) -> float:
 
 def _kit(rng: Generator, index: int) -> play.Samples:
     drums: Sequence[Callable[[], play.Samples]] = (
-        lambda: play.kick(rng, rng.uniform(40, 75), rng.uniform(0.2, 0.5), rng.uniform(2.5, 7), rng.uniform(0, 0.8)),
+        lambda: play.kick(
+            rng,
+            rng.uniform(40, 75),
+            rng.uniform(0.2, 0.5),
+            rng.uniform(2.5, 7),
+            rng.uniform(0, 0.8),
+        ),
         lambda: play.snare(rng, rng.uniform(140, 260), rng.uniform(0.12, 0.4), rng.uniform(0.2, 1)),
         lambda: play.hat(rng, rng.uniform(0.1, 0.4), rng.uniform(5000, 9500)),
         lambda: play.tom(rng, rng.uniform(80, 220), rng.uniform(0.3, 0.5)),
@@ -63,12 +77,16 @@ def _three_drums(rng: Generator, index: int) -> play.Samples:
 
 def _chord(rng: Generator, index: int) -> play.Samples:
     notes = [_note(index % 12) * ratio for ratio in (1, 1.5, 2, (2.4, 2.52)[index % 2])]
-    return play.chord(rng, notes, rng.uniform(0.5, 0.9), rng.uniform(0.2, 0.8), rng.uniform(0.03, 0.2))
+    return play.chord(
+        rng, notes, rng.uniform(0.5, 0.9), rng.uniform(0.2, 0.8), rng.uniform(0.03, 0.2)
+    )
 
 
 def _sweep(rng: Generator, index: int) -> play.Samples:
     ends = np.sort(rng.uniform(200, 9000, 2))[:: (1, -1)[index % 2]]
-    return play.noise_sweep(rng, rng.uniform(0.4, 0.9), ends.tolist(), rng.uniform(2, 5), rng.uniform(0.1, 0.9))
+    return play.noise_sweep(
+        rng, rng.uniform(0.4, 0.9), ends.tolist(), rng.uniform(2, 5), rng.uniform(0.1, 0.9)
+    )
 
 
 def _string(rng: Generator, index: int) -> play.Samples:
@@ -82,13 +100,18 @@ def _bell(rng: Generator, _: int) -> play.Samples:
 
 
 def _bar(rng: Generator, index: int) -> play.Samples:
-    return play.struck_bar(rng, _note(7 + index), rng.uniform(0.4, 0.9), MARIMBA, rng.uniform(0.15, 0.9))
+    return play.struck_bar(
+        rng, _note(7 + index), rng.uniform(0.4, 0.9), MARIMBA, rng.uniform(0.15, 0.9)
+    )
 
 
 CASES = (
     Case("one kick", True, 16, lambda rng, _: play.kick(rng, 55, 0.5, 4, 0.4)),
     Case(
-        "one hard kick", True, 18, lambda rng, _: play.kick(rng, 50, 0.4, rng.uniform(4.9, 5.1), rng.uniform(0.7, 0.9))
+        "one hard kick",
+        True,
+        18,
+        lambda rng, _: play.kick(rng, 50, 0.4, rng.uniform(4.9, 5.1), rng.uniform(0.7, 0.9)),
     ),
     Case("one tom", True, 30, lambda rng, _: play.tom(rng, 110, 0.5)),
     Case("three drums", True, 36, _three_drums),
@@ -116,8 +139,16 @@ def measure_memorization(execution: Execution) -> Table:
             metrics, levels = training.result.best_metrics, training.facts.shape.num_quantizers
             rows.append(
                 (
-                    *(case.name, "yes" if case.memorised else "no", str(case.recordings), str(levels)),
-                    *(f"{metrics[name]:.2f}" for name in ("val_perplexity_without_tones", "val_coarse_perplexity")),
+                    *(
+                        case.name,
+                        "yes" if case.memorised else "no",
+                        str(case.recordings),
+                        str(levels),
+                    ),
+                    *(
+                        f"{metrics[name]:.2f}"
+                        for name in ("val_perplexity_without_tones", "val_coarse_perplexity")
+                    ),
                     "yes" if training.facts.memorization.was_memorizing else "no",
                 )
             )

@@ -42,7 +42,9 @@ class NoNetworkCodec:
         seed: int,
     ) -> Self:
         """Fit projection and codebooks to training recordings `[N]`."""
-        mel = MelSpectrogram(sample_rate, 4 * hop_length, hop_length=hop_length, n_mels=N_MELS, power=1.0)
+        mel = MelSpectrogram(
+            sample_rate, 4 * hop_length, hop_length=hop_length, n_mels=N_MELS, power=1.0
+        )
         frames = torch.cat([_stacked(mel, recording) for recording in recordings])
         mean = frames.mean(dim=0)
         components = torch.linalg.svd(frames - mean, full_matrices=False).Vh[:64].T.contiguous()
@@ -77,7 +79,9 @@ class NoNetworkCodec:
 
     def decode(self, codes: Tensor) -> Tensor:
         """Decode codes `[F, Q]` to at least as many samples as were encoded."""
-        latents = torch.stack([book[level] for book, level in zip(self.codebooks, codes.T, strict=True)]).sum(dim=0)
+        latents = torch.stack(
+            [book[level] for book, level in zip(self.codebooks, codes.T, strict=True)]
+        ).sum(dim=0)
         log_mel = (latents @ self.components.T + self.mean).reshape(-1, N_MELS)
         magnitude = (10.0**log_mel @ torch.linalg.pinv(self.mel.mel_scale.fb)).clamp_min(0.0)
         n_fft, hop_length = self.mel.n_fft, self.mel.hop_length
@@ -101,7 +105,9 @@ class NoNetworkCodec:
 def _stacked(mel: MelSpectrogram, sound: Tensor) -> Tensor:
     """Stacked log-mel frames `[F, STACK * N_MELS]` of samples `[N]`, zero-padded to at least N samples."""
     hop = mel.hop_length
-    frames = max(STACK, -(-(len(sound) + hop) // (STACK * hop)))  # reflection padding needs two frames
+    frames = max(
+        STACK, -(-(len(sound) + hop) // (STACK * hop))
+    )  # reflection padding needs two frames
     sound = nn.functional.pad(sound, (0, (STACK * frames - 1) * hop - len(sound)))
     log_mel: Tensor = mel(sound).clamp_min(1e-5).log10()
     return log_mel.T.reshape(frames, STACK * N_MELS)

@@ -38,13 +38,27 @@ def through_opus(sound: Samples, sample_rate: int, kilobits: int) -> OpusSound:
     """Encode samples `[N]` at `kilobits` kbit/s, variable, and decode them. Raises AudioError where a program fails."""
     padded = np.pad(sound, (0, round(0.1 * sample_rate)))  # Opus rounds lengths
     with tempfile.TemporaryDirectory() as folder:
-        wav, ogg, back = (Path(folder) / name for name in ("sound.wav", "sound.opus", "decoded.wav"))
+        wav, ogg, back = (
+            Path(folder) / name for name in ("sound.wav", "sound.opus", "decoded.wav")
+        )
         soundfile.write(wav, padded, sample_rate, subtype="FLOAT")
-        _run("opusenc", "--quiet", "--music", "--comp", "10", "--bitrate", str(kilobits), str(wav), str(ogg))
+        _run(
+            "opusenc",
+            "--quiet",
+            "--music",
+            "--comp",
+            "10",
+            "--bitrate",
+            str(kilobits),
+            str(wav),
+            str(ogg),
+        )
         _run("opusdec", "--quiet", "--float", "--rate", str(sample_rate), str(ogg), str(back))
         bits = 8 * _packet_bytes(ogg.read_bytes())
         decoded = np.asarray(soundfile.read(back, dtype="float32")[0])[: len(sound)]
-    return OpusSound(np.pad(decoded, (0, len(sound) - len(decoded))), bits, len(padded) / sample_rate)
+    return OpusSound(
+        np.pad(decoded, (0, len(sound) - len(decoded))), bits, len(padded) / sample_rate
+    )
 
 
 def bits_per_second(sounds: Sequence[OpusSound]) -> float:

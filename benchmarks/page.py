@@ -51,15 +51,28 @@ def measure_page() -> Table:
         shutil.copytree("data/demo", folder / "sounds" / "demo")
         warm = _warm(folder)
         jobs = Jobs(folder)
-        training = jobs.start("train", "training", ["train", "sounds/demo", "--epochs", "5000", "--name", "beside"], {})
+        training = jobs.start(
+            "train",
+            "training",
+            ["train", "sounds/demo", "--epochs", "5000", "--name", "beside"],
+            {},
+        )
         beside = _warm(folder)
         (process,) = training.processes()
         training.cancel()
         process.wait()
         cold = [_cold(folder) for _ in range(CLICKS)]
     rows = {"warm": warm, "warm, a training beside": beside, "just opened": cold}
-    known = ("python -c 'import torch'", f"{statistics.median(peer):.2f}", "", "", f"{max(peer):.2f}")
-    return Table("page", TIMED, (known, *((name, *_medians(times)) for name, times in rows.items())))
+    known = (
+        "python -c 'import torch'",
+        f"{statistics.median(peer):.2f}",
+        "",
+        "",
+        f"{max(peer):.2f}",
+    )
+    return Table(
+        "page", TIMED, (known, *((name, *_medians(times)) for name, times in rows.items()))
+    )
 
 
 def _import_torch() -> float:
@@ -90,8 +103,12 @@ def _click(page: Any) -> dict[str, float]:
     page.locator("#generate-start:enabled").wait_for()  # what was made before is shown
     page.evaluate("window.before = document.querySelector('#cards h3')?.dataset.job || ''")
     page.locator("#generate-start").click()
-    page.wait_for_function("window.times.played && window.times.shown && window.times.judged", timeout=120_000)
-    page.wait_for_function("document.querySelector('#generate-state').innerText.includes('done')", timeout=120_000)
+    page.wait_for_function(
+        "window.times.played && window.times.shown && window.times.judged", timeout=120_000
+    )
+    page.wait_for_function(
+        "document.querySelector('#generate-state').innerText.includes('done')", timeout=120_000
+    )
     times: dict[str, float] = page.evaluate("window.times")
     return times
 

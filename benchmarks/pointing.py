@@ -26,11 +26,11 @@ from distill.api import Model
 from distill.audio.image import mono
 from distill.audio.motion import Motion
 from distill.codec.losses import REPORT_WINDOWS, MultiScaleMelLoss
+from distill.generate.context import GenerationContext
 from distill.generate.fill import spliced
 from distill.generate.loop import LoopRequest
-from distill.generate.refusals import kept
+from distill.generate.rejection import kept
 from distill.generate.sounds import Seeds
-from distill.generate.source import Source
 from distill.progress import silent
 
 RESULTS = Path(__file__).parent / "results" / "pointing.csv"
@@ -73,23 +73,27 @@ class AlongOne(LoopRequest):
 
     number: int
 
-    def tempos(self, source: Source) -> dict[int, float]:
-        return {self.number: super().tempos(source)[self.number]}
+    def tempos(self, context: GenerationContext) -> dict[int, float]:
+        return {self.number: super().tempos(context)[self.number]}
 
 
 def loops(model: Model, recordings: Sequence[Samples]) -> Iterator[Figure]:
     """Pulse of loops at three tempi, along each recording that repeats, beside its own as fast, and copies."""
-    motions, rate, found, verdicts = model.source.motions, model.sample_rate, [], []
+    motions, rate, found, verdicts = model.context.motions, model.sample_rate, [], []
     for number, recording in enumerate(recordings):
         if motions is None or not motions.repeats(number):
             continue
         tempo = motions.tempo_of(number)
         for faster in TEMPOS:
-            wanted = AlongOne(count=LOOPS, max_seconds=1.0, bpm=faster * tempo, beats=BEATS, number=number)
-            made = wanted.make(model.source, Seeds(1), [], silent, kept, False)
+            wanted = AlongOne(
+                count=LOOPS, max_seconds=1.0, bpm=faster * tempo, beats=BEATS, number=number
+            )
+            made = wanted.make(model.context, Seeds(1), [], silent, kept, False)
             length = round(BEATS * 60 / wanted.bpm * rate)
             played = np.resize(soxr.resample(recording, rate, rate / faster), 2 * length)
-            own = [Motion.measure(np.tile(mono(sound.samples), 2), rate).pulse for sound in made.sounds]
+            own = [
+                Motion.measure(np.tile(mono(sound.samples), 2), rate).pulse for sound in made.sounds
+            ]
             found.append((float(np.mean(own)), Motion.measure(played, rate).pulse))
             verdicts += [sound.novelty.verdict == "copy" for sound in made.sounds if sound.novelty]
     if found:
@@ -102,7 +106,12 @@ def seams(model: Model, recordings: Sequence[Samples]) -> Iterator[Figure]:
     """Whether seams are told apart from the same places of a decode, and whether those of the decode itself are; steps of level."""
     rate, beside = model.sample_rate, round(BESIDE * model.sample_rate)
     for what in ("extend", "fill"):
-        whole, drawn, spliced_in, groups = list[Samples](), list[Samples](), list[Samples](), list[str]()
+        whole, drawn, spliced_in, groups = (
+            list[Samples](),
+            list[Samples](),
+            list[Samples](),
+            list[str](),
+        )
         for number, recording in enumerate(recordings):
             start = round(0.5 * len(recording))
             end = start + round(GAP * rate)
@@ -122,27 +131,41 @@ def seams(model: Model, recordings: Sequence[Samples]) -> Iterator[Figure]:
                 for place in (start, end)[: 1 + (what == "fill")]:
                     near = slice(place - beside, place + beside)
                     if np.square(recording[near]).mean() > 1e-6:
-                        for kept, each in ((whole, recording), (drawn, sound), (spliced_in, kept_back)):
+                        for kept, each in (
+                            (whole, recording),
+                            (drawn, sound),
+                            (spliced_in, kept_back),
+                        ):
                             kept.append(mono(each)[near].astype(np.float32))
                         groups.append(str(number))
         if len(set(groups)) > 1:
             own, simple = (
-                float(np.nanmean(telling_apart(whole, each, rate, groups, 0))) for each in (drawn, spliced_in)
+                float(np.nanmean(telling_apart(whole, each, rate, groups, 0)))
+                for each in (drawn, spliced_in)
             )
             yield f"{what}: seams told apart", len(groups), own, simple
-            step, other = (float(np.median([_step(each, beside) for each in sounds])) for sounds in (drawn, whole))
+            step, other = (
+                float(np.median([_step(each, beside) for each in sounds]))
+                for sounds in (drawn, whole)
+            )
             yield f"{what}: step of level, dB", len(groups), step, other
 
 
 def _step(samples: Samples, middle: int) -> float:
-    before, after = (10 * np.log10(np.square(each).mean() + 1e-9) for each in (samples[:middle], samples[middle:]))
+    before, after = (
+        10 * np.log10(np.square(each).mean() + 1e-9)
+        for each in (samples[:middle], samples[middle:])
+    )
     return abs(float(after - before))
 
 
 def morphs(model: Model, recordings: Sequence[Samples]) -> Iterator[Figure]:
     """Of pairs of recordings: are distances from the ends monotone, are steps even, and does the middle keep to recordings?"""
     order = np.random.default_rng(1).permutation(len(recordings))
-    pairs = [(recordings[one], recordings[other]) for one, other in zip(order[::2], order[1::2], strict=False)][:12]
+    pairs = [
+        (recordings[one], recordings[other])
+        for one, other in zip(order[::2], order[1::2], strict=False)
+    ][:12]
     distance = MultiScaleMelLoss(model.sample_rate, REPORT_WINDOWS)
     monotone, even, middles, faded, takes = (
         list[bool](),
@@ -154,23 +177,42 @@ def morphs(model: Model, recordings: Sequence[Samples]) -> Iterator[Figure]:
 
     def apart(one: Samples, other: Samples) -> float:
         most = max(len(one), len(other))
-        return float(distance(*(torch.from_numpy(np.pad(each, (0, most - len(each))))[None] for each in (one, other))))
+        return float(
+            distance(
+                *(
+                    torch.from_numpy(np.pad(each, (0, most - len(each))))[None]
+                    for each in (one, other)
+                )
+            )
+        )
 
     for first, last in pairs:
         made = model.morph(first, last, steps=5, width=0)
         sounds = [mono(sound).astype(np.float32) for sound in made.sounds]
         steps = np.array([apart(*both) for both in itertools.pairwise(sounds)])
-        from_first, to_last = ([apart(end, sound) for sound in sounds] for end in (sounds[0], sounds[-1]))
+        from_first, to_last = (
+            [apart(end, sound) for sound in sounds] for end in (sounds[0], sounds[-1])
+        )
         monotone.append(bool((np.diff(from_first) > 0).all() and (np.diff(to_last) < 0).all()))
         even.append(float(steps.max() / steps.min()))
         middles.append(sounds[2])
         most = max(len(first), len(last))
-        faded.append(np.sum([0.5 * np.pad(each, (0, most - len(each))) for each in (first, last)], axis=0))
+        faded.append(
+            np.sum([0.5 * np.pad(each, (0, most - len(each))) for each in (first, last)], axis=0)
+        )
         for end in (first, last):
-            takes += [mono(sound).astype(np.float32) for sound in model.vary(end, n=2, seed=1, width=0).sounds]
+            takes += [
+                mono(sound).astype(np.float32)
+                for sound in model.vary(end, n=2, seed=1, width=0).sounds
+            ]
     if pairs:
         yield "morph: pairs that are monotone", len(pairs), float(np.mean(monotone)), float("nan")
-        yield "morph: longest step to shortest, median", len(pairs), float(np.median(even)), float("nan")
+        yield (
+            "morph: longest step to shortest, median",
+            len(pairs),
+            float(np.median(even)),
+            float("nan"),
+        )
         for judge, statistics in panel(model.bundle.codec).items():
             known = np.asarray(statistics(recordings))
             mean, deviation = known.mean(axis=0), known.std(axis=0) + 1e-6
@@ -180,7 +222,12 @@ def morphs(model: Model, recordings: Sequence[Samples]) -> Iterator[Figure]:
             )
             most = near.mean() + near.std()
             away, other = (float((each / most).mean()) for each in (own, simple))
-            yield f"morph: distance of middles from recordings, of the most of takes, {judge}", len(pairs), away, other
+            yield (
+                f"morph: distance of middles from recordings, of the most of takes, {judge}",
+                len(pairs),
+                away,
+                other,
+            )
 
 
 def _away(sounds: Doubles, recordings: Doubles) -> Doubles:
@@ -192,13 +239,18 @@ def _away(sounds: Doubles, recordings: Doubles) -> Doubles:
 def main() -> None:
     """Print a row for each figure of each model; `--write` keeps them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL", help="models that hold their recordings")
+    parser.add_argument(
+        "models", nargs="+", type=Path, metavar="MODEL", help="models that hold their recordings"
+    )
     parser.add_argument("--write", action="store_true", help="keep the rows in benchmarks/results")
     given, rows = parser.parse_args(), []
     for path in given.models:
         for row in figures(distill.load(path)):
             rows.append(row)
-            print(f"{row.model} {row.what} ({row.sounds}): {row.value:.3g} beside {row.beside:.3g}", flush=True)
+            print(
+                f"{row.model} {row.what} ({row.sounds}): {row.value:.3g} beside {row.beside:.3g}",
+                flush=True,
+            )
     if given.write:
         with RESULTS.open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")

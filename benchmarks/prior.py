@@ -30,7 +30,12 @@ COLUMNS = (
 
 
 def measure_prior(
-    folder: Path, params: Params, codec_seconds: float, most_seconds: float, seeds: int, execution: Execution
+    folder: Path,
+    params: Params,
+    codec_seconds: float,
+    most_seconds: float,
+    seeds: int,
+    execution: Execution,
 ) -> Table:
     """Train a codec, encode the recordings, and train priors on these codes, each for `most_seconds` at most.
 
@@ -41,7 +46,9 @@ def measure_prior(
     def train(corpus: Corpus) -> VQVAE:
         count = len(corpus.entries)
         say(f"codec, {codec_seconds:.0f} s")
-        task = CodecTask(corpus, params.vqvae_config(count), params.split.resolve(count), params.seed, fabric)
+        task = CodecTask(
+            corpus, params.vqvae_config(count), params.split.resolve(count), params.seed, fabric
+        )
         return train_within(task, codec_seconds).codec.model
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -51,9 +58,13 @@ def measure_prior(
     counting = counting_bits_per_second(data)
     rows = [_row("uniform code", uniform, counting), _row("counting", counting, counting)]
     say("prior of the original plan")
-    unaugmented = replace(data, train=[replace(recording, views=recording.views[:1]) for recording in data.train])
+    unaugmented = replace(
+        data, train=[replace(recording, views=recording.views[:1]) for recording in data.train]
+    )
     settings = {"architecture": "flat", "context_seconds": 1.0, "weight_decay": 0.01}
-    unlike_ours = default_params(prior={**settings, "label_smoothing": 0.0, "weight_averaging": 0.0})
+    unlike_ours = default_params(
+        prior={**settings, "label_smoothing": 0.0, "weight_averaging": 0.0}
+    )
     plan = params.model_copy(update={"prior": unlike_ours.prior})
     rows.append(_trained("original plan", unaugmented, plan, fabric, most_seconds, counting))
     for seed in range(params.seed, params.seed + seeds):
@@ -63,7 +74,9 @@ def measure_prior(
     return Table("prior", COLUMNS, tuple((folder.resolve().name, *row) for row in rows))
 
 
-def _row(name: str, bits: float, counting: float, weights: str = MISSING, *more: str) -> tuple[str, ...]:
+def _row(
+    name: str, bits: float, counting: float, weights: str = MISSING, *more: str
+) -> tuple[str, ...]:
     missing = (MISSING,) * (4 - len(more))
     return (name, weights, f"{bits:.0f}", f"{bits / counting:.2f}", *more, *missing)
 
@@ -87,6 +100,9 @@ def _trained(
     best = training.result.best_metrics
     levels = [best[f"level_{level}/val_perplexity"] for level in range(data.codes.num_quantizers)]
     weights = sum(parameter.numel() for parameter in training.model.parameters())
-    before, by_level = MISSING if start is None else f"{start:.0f}", ", ".join(f"{value:.1f}" for value in levels)
+    before, by_level = (
+        MISSING if start is None else f"{start:.0f}",
+        ", ".join(f"{value:.1f}" for value in levels),
+    )
     times = f"{seconds:.0f}", f"{curve[-1][1]:.0f}"
     return _row(name, bits, counting, f"{weights / 1e6:.2f} M", before, by_level, *times)

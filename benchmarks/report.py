@@ -45,7 +45,9 @@ def spread(values: Sequence[float], form: str) -> str:
     finite = _finite(values)
     if not len(finite):
         return MISSING
-    low, middle, high = (format(float(value), form) for value in np.percentile(finite, (10, 50, 90)))
+    low, middle, high = (
+        format(float(value), form) for value in np.percentile(finite, (10, 50, 90))
+    )
     return f"{middle} [{low}, {high}]"
 
 
@@ -69,11 +71,17 @@ def _finite(values: Sequence[float]) -> NDArray[np.float64]:
     return np.array([value for value in values if math.isfinite(value)])
 
 
-def report(tables: Iterable[Table], folder: Path | None, page: Path = PAGE, hidden: str = "") -> None:
+def report(
+    tables: Iterable[Table], folder: Path | None, page: Path = PAGE, hidden: str = ""
+) -> None:
     """Print tables as they come, but that of the name `hidden`; with a folder keep them, and of RESULTS the page too."""
     for table in tables:
         if table.name != hidden:
-            print(f"\n{table.name}", *text_table([table.columns, *table.rows], terminal_width()), sep="\n")
+            print(
+                f"\n{table.name}",
+                *text_table([table.columns, *table.rows], terminal_width()),
+                sep="\n",
+            )
         if folder is not None:
             keep(table, folder)
     if folder == RESULTS:
@@ -85,7 +93,9 @@ def keep(table: Table, folder: Path = RESULTS) -> None:
     path = folder / f"{table.name}.csv"
     measured = {row[0] for row in table.rows}
     old = read(path) if path.is_file() else table
-    others = [row for row in old.rows if row[0] not in measured] if old.columns == table.columns else []
+    others = (
+        [row for row in old.rows if row[0] not in measured] if old.columns == table.columns else []
+    )
     lines = io.StringIO()
     csv.writer(lines, lineterminator="\n").writerows([table.columns, *others, *table.rows])
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +126,9 @@ def update_page(page: Path = PAGE, folder: Path = RESULTS) -> None:
         head, name, kinds, columns, beside, end = block.groups()
         table = read(folder / f"{name}.csv")
         if kinds:
-            table = replace(table, rows=tuple(row for row in table.rows if row[1] in kinds.split("; ")))
+            table = replace(
+                table, rows=tuple(row for row in table.rows if row[1] in kinds.split("; "))
+            )
         if beside:
             table = side_by_side(table, kinds.split("; "), columns.split("; "))
         elif columns:
@@ -124,24 +136,34 @@ def update_page(page: Path = PAGE, folder: Path = RESULTS) -> None:
         return head + markdown(table) + end
 
     text = page.read_text(encoding="utf-8")
-    block = r"(<!-- (\w+)(?:: ([^|\n]+?))?(?: \| ([^|\n]+?))?( \| beside)? -->\n).*?(<!-- end -->\n)"
+    block = (
+        r"(<!-- (\w+)(?:: ([^|\n]+?))?(?: \| ([^|\n]+?))?( \| beside)? -->\n).*?(<!-- end -->\n)"
+    )
     write_bytes(page, re.sub(block, replaced, text, flags=re.DOTALL).encode())
 
 
 def chosen_columns(table: Table, columns: Sequence[str]) -> Table:
     """These columns of a table."""
     places = [table.columns.index(column) for column in columns]
-    return Table(table.name, tuple(columns), tuple(tuple(row[place] for place in places) for row in table.rows))
+    return Table(
+        table.name,
+        tuple(columns),
+        tuple(tuple(row[place] for place in places) for row in table.rows),
+    )
 
 
 def side_by_side(table: Table, kinds: Sequence[str], columns: Sequence[str]) -> Table:
     """A row for each value of the first column: of each kind, which the second column says, these columns."""
-    cells = {row[:2]: chosen_columns(replace(table, rows=(row,)), columns).rows[0] for row in table.rows}
+    cells = {
+        row[:2]: chosen_columns(replace(table, rows=(row,)), columns).rows[0] for row in table.rows
+    }
     head = (table.columns[0], *(f"{kind}: {column}" for column in columns for kind in kinds))
     rows = []
     for name in dict.fromkeys(row[0] for row in table.rows):
         of_kinds = [cells[name, kind] for kind in kinds]
-        rows.append((name, *(cell for of_column in zip(*of_kinds, strict=True) for cell in of_column)))
+        rows.append(
+            (name, *(cell for of_column in zip(*of_kinds, strict=True) for cell in of_column))
+        )
     return Table(table.name, head, tuple(rows))
 
 

@@ -36,7 +36,13 @@ ROUNDS = 9
 STEPS, TIMES = 4, 2  # training steps and sampled batches in a round
 SECONDS = 4.0  # length of a generated sound
 
-TRAINED = ("network", "tokens/s, fp32", "tokens/s, bf16", "ours bf16 / its fp32", "ours bf16 / its bf16")
+TRAINED = (
+    "network",
+    "tokens/s, fp32",
+    "tokens/s, bf16",
+    "ours bf16 / its fp32",
+    "ours bf16 / its bf16",
+)
 SAMPLED = ("network", "tokens/s, one", "tokens/s, 16", "ours / it, one", "ours / it, 16")
 GENERATED = ("model", "x real time, one", "x real time, 16 at once", "cold start, s")
 
@@ -47,7 +53,9 @@ def measure_training() -> Table:
     """Median throughput of training steps for the shape of `Shape`: forward, backward and AdamW."""
     say("training speed")
     beside = dict.fromkeys(("fp32", "bf16"), "bf16")
-    rows = _compared("training", to_train(), beside, lambda _: STEPS * Shape.batch * Shape.tokens, STEPS)
+    rows = _compared(
+        "training", to_train(), beside, lambda _: STEPS * Shape.batch * Shape.tokens, STEPS
+    )
     return Table("training", TRAINED, rows)
 
 
@@ -55,43 +63,68 @@ def measure_sampling() -> Table:
     """Median speed of sampling 188 tokens with a cache in fp32."""
     say("sampling speed")
     batches = {str(batch): str(batch) for batch in BATCHES}
-    rows = _compared("sampling", to_sample(), batches, lambda batch: TIMES * int(batch) * Shape.tokens, TIMES)
+    rows = _compared(
+        "sampling", to_sample(), batches, lambda batch: TIMES * int(batch) * Shape.tokens, TIMES
+    )
     return Table("sampling", SAMPLED, rows)
 
 
 def _compared(
-    kind: str, peers: Iterable[str], beside: Mapping[str, str], tokens: Callable[[str], int], times: int
+    kind: str,
+    peers: Iterable[str],
+    beside: Mapping[str, str],
+    tokens: Callable[[str], int],
+    times: int,
 ) -> tuple[tuple[str, ...], ...]:
     """Rows of a network: its speed in each setting of `beside`, and the median of ours beside it, in that other setting."""
     names = (OURS, *peers)
-    seconds = _in_turn({(name, setting): _Turn(kind, name, setting) for name in names for setting in beside}, times)
+    seconds = _in_turn(
+        {(name, setting): _Turn(kind, name, setting) for name in names for setting in beside}, times
+    )
     rows = []
     for name in names:
         speeds = [tokens(setting) / statistics.median(seconds[name, setting]) for setting in beside]
-        pairs = [zip(seconds[name, setting], seconds[OURS, other], strict=True) for setting, other in beside.items()]
+        pairs = [
+            zip(seconds[name, setting], seconds[OURS, other], strict=True)
+            for setting, other in beside.items()
+        ]
         ratios = [statistics.median(its / ours for its, ours in both) for both in pairs]
-        rows.append((name, *(f"{value:.0f}" for value in speeds), *(f"{value:.2f}" for value in ratios)))
+        rows.append(
+            (name, *(f"{value:.0f}" for value in speeds), *(f"{value:.2f}" for value in ratios))
+        )
     return tuple(rows)
 
 
 def measure_generation(model: Path) -> Table:
     """Median speed of generation with a loaded model, and of `distill generate` from its start to a file of a second."""
     say(f"generating with {model.name}")
-    source, row = Model(model).source, [model.name]
+    context, row = Model(model).context, [model.name]
     for batch in BATCHES:
         seconds = []
         for seed in range(ROUNDS):
             began = time.perf_counter()
             request = GenerationRequest(batch, SECONDS, natural_ending=False)
-            generate_sounds(source, request, Seeds(seed))
+            generate_sounds(context, request, Seeds(seed))
             seconds.append(time.perf_counter() - began)
         row.append(f"{batch * SECONDS / statistics.median(seconds[1:]):.1f}")
     starts = []
     for seed in range(ROUNDS):
         with tempfile.TemporaryDirectory() as folder:
-            command = ["generate", str(model), "--seed", str(seed), "--seconds", "1", "--out", folder, "--json"]
+            command = [
+                "generate",
+                str(model),
+                "--seed",
+                str(seed),
+                "--seconds",
+                "1",
+                "--out",
+                folder,
+                "--json",
+            ]
             began = time.perf_counter()
-            done = subprocess.run([sys.executable, "-m", "distill", *command], capture_output=True, check=True)
+            done = subprocess.run(
+                [sys.executable, "-m", "distill", *command], capture_output=True, check=True
+            )
             starts.append(time.perf_counter() - began)
             assert Path(json.loads(done.stdout)["sounds"][0]["file"]).exists()
     return Table("generation", GENERATED, ((*row, f"{statistics.median(starts):.1f}"),))
@@ -102,7 +135,9 @@ class _Turn(AbstractContextManager["_Turn"]):
 
     def __init__(self, *arguments: str) -> None:
         command = [sys.executable, "-m", "benchmarks.speed", *arguments]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def __exit__(self, *_: object) -> None:
         self.process.communicate()
@@ -142,11 +177,17 @@ def _training(name: str, precision: str) -> Callable[[], object]:
     """A training step on fixed tokens."""
     if name == OURS:
         keep_freed_memory()  # as our training does
-    fabric = make_fabric(replace(execution_from_environment(), precision=cast(Precision, precision)))
+    fabric = make_fabric(
+        replace(execution_from_environment(), precision=cast(Precision, precision))
+    )
     sizes = (Shape.codes, Shape.tokens, LEVELS, Shape.width, Shape.layers, Shape.heads)
     model = CodePrior(*sizes, dropout=0.0) if name == OURS else to_train()[name]()
-    wrapped, optimizer = fabric.setup(model, torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True))
-    tokens = torch.randint(Shape.codes, (Shape.batch, Shape.tokens + 1), generator=torch.Generator().manual_seed(0))
+    wrapped, optimizer = fabric.setup(
+        model, torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    )
+    tokens = torch.randint(
+        Shape.codes, (Shape.batch, Shape.tokens + 1), generator=torch.Generator().manual_seed(0)
+    )
     tokens = fabric.to_device(tokens)
 
     def step() -> None:

@@ -22,7 +22,11 @@ Values = NDArray[np.float64]
 
 
 def telling_apart(
-    originals: Sequence[Samples], decoded: Sequence[Samples], sample_rate: int, groups: Sequence[str], seed: int
+    originals: Sequence[Samples],
+    decoded: Sequence[Samples],
+    sample_rate: int,
+    groups: Sequence[str],
+    seed: int,
 ) -> tuple[float, ...]:
     """Share of right answers on the patches of each recording, of originals `[N]` and decodes `[N]` in equal parts.
 
@@ -53,10 +57,14 @@ def _fitted(pairs: Sequence[tuple[Values, Values]]) -> Callable[[Values], Values
 
     Every recording has the same weight. Where nothing told the sides apart the answer is 0, which is half right.
     """
-    sides = [(side, patches) for pair in pairs for side, patches in zip((1.0, -1.0), pair, strict=True)]
+    sides = [
+        (side, patches) for pair in pairs for side, patches in zip((1.0, -1.0), pair, strict=True)
+    ]
     features = np.concatenate([patches for _, patches in sides])
     answers = np.concatenate([np.full(len(patches), side) for side, patches in sides])
-    weights = np.concatenate([np.full(len(patches), 1 / len(patches)) for _, patches in sides]) / len(sides)
+    weights = np.concatenate(
+        [np.full(len(patches), 1 / len(patches)) for _, patches in sides]
+    ) / len(sides)
     mean = weights @ features
     deviation = np.sqrt(weights @ np.square(features - mean)) + 1e-6
     scaled = (features - mean) / deviation
@@ -77,7 +85,8 @@ def _pair(original: Samples, decoded: Samples, sample_rate: int) -> tuple[Values
     """
     size = round(0.256 * sample_rate)
     before, after = (
-        np.pad(np.asarray(sound, np.float64), (0, max(0, size - len(sound)))) for sound in (original, decoded)
+        np.pad(np.asarray(sound, np.float64), (0, max(0, size - len(sound))))
+        for sound in (original, decoded)
     )
     starts = np.arange(len(before) // size) * size
     energies = np.array([np.square(before[start : start + size]).sum() for start in starts])
@@ -89,7 +98,9 @@ def _pair(original: Samples, decoded: Samples, sample_rate: int) -> tuple[Values
         floor = 1e-3 * amplitudes[0].max()
         for values, features in zip(amplitudes, parts, strict=True):
             levels = np.log10(np.maximum(values, floor))
-            patches = [levels[start // view.hop : (start + size) // view.hop] for start in chosen.tolist()]
+            patches = [
+                levels[start // view.hop : (start + size) // view.hop] for start in chosen.tolist()
+            ]
             features.append(np.stack([view.describe(patch) for patch in patches]))
     return np.concatenate(parts[0], axis=1), np.concatenate(parts[1], axis=1)
 
@@ -106,7 +117,11 @@ def _views(sample_rate: int) -> Iterator[_View]:
     """Spectrograms in mel bands, single bins of long windows, and the envelope."""
     for seconds, bands in ((128 / 24_000, 16), (512 / 24_000, 32)):
         window = 4 * round(seconds * sample_rate / 4)
-        yield _View(partial(_bands, sample_rate=sample_rate, window=window, bands=bands), window // 4, _of_spectrogram)
+        yield _View(
+            partial(_bands, sample_rate=sample_rate, window=window, bands=bands),
+            window // 4,
+            _of_spectrogram,
+        )
     window = window_size(sample_rate)
     yield _View(lambda sound: np.sqrt(_powers(sound, window)), window // 4, _of_bins)
     hop = max(1, round(ENVELOPE_HOP_SECONDS * sample_rate))
@@ -130,7 +145,8 @@ def _of_bins(patch: Values) -> Values:
         return np.asarray((np.add.reduceat(values, edges, axis=1) / widths).mean(axis=0))
 
     across, over_time = (
-        np.abs(np.diff(patch, axis=axis, prepend=first)) for axis, first in ((1, patch[:, :1]), (0, patch[:1]))
+        np.abs(np.diff(patch, axis=axis, prepend=first))
+        for axis, first in ((1, patch[:, :1]), (0, patch[:1]))
     )
     highest = np.maximum.reduceat(patch, edges, axis=1).mean(axis=0)
     return np.concatenate([mean(across), highest - mean(patch), mean(over_time)])

@@ -66,7 +66,9 @@ class OurCodec:
         """Bitrate of fixed-length codes, and of the noise floors of sounds `[N]`."""
         seconds = [len(sound) / self.model.spectrogram.sample_rate for sound in sounds]
         floors = sum(map(row_count, seconds)) * BANDS * math.log2(len(STEPS)) / sum(seconds)
-        codes = self.model.spectrogram.frame_rate * sum(map(math.log2, self.model.architecture.codebook_sizes))
+        codes = self.model.spectrogram.frame_rate * sum(
+            map(math.log2, self.model.architecture.codebook_sizes)
+        )
         return codes + floors
 
     def encode(self, sound: Tensor) -> Coded:
@@ -102,7 +104,9 @@ class Clock:
         self.began = time.perf_counter()
         self.elapsed = 0.0
         self.first_step = 0.0  # when it ended
-        self.intervals: list[float] = []  # from the end of a step or a validation to the end of the next step
+        self.intervals: list[
+            float
+        ] = []  # from the end of a step or a validation to the end of the next step
         self.inside: list[float] = []  # part of an interval in network, loss and optimiser
         self.epochs: list[float] = []  # when they ended, validation included
         self.steps_per_epoch = 0
@@ -173,4 +177,11 @@ def train_within(task: CodecTask, seconds: float, most_epochs: int = UNENDING) -
 
     training = task.train(planned, watch, cancel)
     taken, result = time.perf_counter() - clock.began, training.result
-    return Trained(OurCodec(training.model, task.fabric), taken, len(result.history), planned, result.best_epoch, clock)
+    return Trained(
+        OurCodec(training.model, task.fabric),
+        taken,
+        len(result.history),
+        planned,
+        result.best_epoch,
+        clock,
+    )

@@ -21,13 +21,18 @@ LEAD = SAMPLE_RATE // 2  # samples of silence before the sound, as ViSQOL's guid
 Samples = NDArray[np.float32]
 
 
-def visqol_scores(pairs: Sequence[tuple[Samples, Samples]], rate: int, workers: int | None = None) -> list[float]:
+def visqol_scores(
+    pairs: Sequence[tuple[Samples, Samples]], rate: int, workers: int | None = None
+) -> list[float]:
     """The predicted mean opinion score, 1 to about 4.75, of each (original `[N]`, reconstruction `[N]`) at `rate` Hz.
 
     NaN where one of the two is silent or not finite. `workers` processes (by default one per core) share the work.
     """
     workers = min(len(pairs), workers or os.cpu_count() or 1)
-    jobs = [(np.asarray(original), np.asarray(reconstruction), rate) for original, reconstruction in pairs]
+    jobs = [
+        (np.asarray(original), np.asarray(reconstruction), rate)
+        for original, reconstruction in pairs
+    ]
     if workers <= 1:
         return [_score(job) for job in jobs]
     # Forking a process that runs threads, as PyTorch and soxr do, can hang.

@@ -26,11 +26,17 @@ def needed(package: str, extras: frozenset[str]) -> set[str]:
             listed = [Requirement(line) for line in requires(name) or ()]
         except PackageNotFoundError:
             if name == canonicalize_name(package):
-                raise SystemExit(f"{package}: expected it in this environment, found no such package") from None
-            del found[name]  # of another platform, or left out on purpose, as NVIDIA's libraries are
+                raise SystemExit(
+                    f"{package}: expected it in this environment, found no such package"
+                ) from None
+            del found[
+                name
+            ]  # of another platform, or left out on purpose, as NVIDIA's libraries are
             continue
         for one in listed:
-            if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in ("", *found[name])):
+            if one.marker is None or any(
+                one.marker.evaluate({"extra": extra}) for extra in ("", *found[name])
+            ):
                 todo.append((canonicalize_name(one.name), frozenset(one.extras)))
     return set(found)
 
@@ -45,4 +51,6 @@ if __name__ == "__main__":
     names = unneeded(sys.argv[1], frozenset(sys.argv[2:]))
     print(f"removing {len(names)} packages:", *names)
     if names:
-        subprocess.run([sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", *names], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", *names], check=True
+        )

@@ -1,9 +1,9 @@
 """Distill learns a generative model of a musician's own sounds.
 
-`distill.load(path)` reads a model file and gives a `distill.api.Model`, which generates, encodes and decodes;
-`distill.model_of(path)` makes one of a single recording, without training;
-`distill.read_table(path)` a table that the pipeline wrote, as a pandas data frame. The other names train, check and
-describe models. Each loads on first use.
+`distill.load(path)` reads a model file and returns a `distill.api.Model`, which generates, encodes and decodes.
+`distill.model_of(path)` makes a one-shot model of a single recording, without training.
+`distill.read_table(path)` reads a table from the pipeline as a pandas data frame. The other names train, check and
+describe models. Each name loads on first use.
 """
 
 from pathlib import Path
@@ -47,11 +47,22 @@ _NAMES = {
     "distill.codes.sequences": ["flatten_codes", "unflatten_codes"],
     "distill.generate.settings": ["Delivery", "Sound"],
     "distill.novelty.memorization": ["check_memorization"],
-    "distill.params": ["PriorConfig", "VQVAEConfig", "get_adaptive_prior_config", "get_adaptive_vqvae_config"],
+    "distill.params": [
+        "PriorConfig",
+        "VQVAEConfig",
+        "get_adaptive_prior_config",
+        "get_adaptive_vqvae_config",
+    ],
     "distill.pipeline.train": ["train_prior"],
     "distill.prior.flat": ["CodePrior"],
     "distill.training": [
-        *("PriorEpochMetrics", "PriorMemoryMetrics", "PriorStepMetrics", "PriorTrainingCompleteEvent", "RollbackEvent"),
+        *(
+            "PriorEpochMetrics",
+            "PriorMemoryMetrics",
+            "PriorStepMetrics",
+            "PriorTrainingCompleteEvent",
+            "RollbackEvent",
+        ),
         *("VQEpochMetrics", "VQStepMetrics", "WatchMetrics"),
     ],
     "distill.untrained": ["model_of"],

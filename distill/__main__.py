@@ -4,7 +4,7 @@ from distill.process import begin
 
 
 def main() -> None:
-    """Run the command, whose parts take a while to import."""
+    """Set up the process, then import and run the command."""
     begin()
     from distill.cli.main import main as run
 

@@ -1,4 +1,4 @@
-"""A model in Python: `distill.load` reads that of a file."""
+"""Model files in Python: `distill.load` opens a file as a `Model`."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -13,14 +13,14 @@ from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.codec.coordinates import codewords_of
 from distill.codes.store import Codes, out_of_range
 from distill.errors import ParamsError
+from distill.generate.context import GenerationContext
 from distill.generate.faults import FaultFinder, Samples
 from distill.generate.inputs import read, recorded
 from distill.generate.settings import Recording, Sound, SoundSettings
 from distill.generate.sounds import NEAREST_SECONDS, decode_sounds, frames_for_seconds
-from distill.generate.source import Source
 from distill.generate.tuner import Tuner
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
-from distill.novelty.verdict import Judge, Novelty
+from distill.novelty.verdict import Novelty, NoveltyScorer
 from distill.params.settings import validated
 from distill.prior.base import Prior
 from distill.prior.pretrained import pretrained_prior
@@ -57,12 +57,14 @@ class Model:
     def history(self) -> "pd.DataFrame":
         """Losses of codec and prior: a column for each curve, such as "vqvae/train_loss", and a row for each epoch.
 
-        Of long trainings a file keeps about a thousand points; rows are then these.
+        A file keeps about a thousand points of a long training, so rows can be several epochs apart.
         """
         import pandas as pd
 
         curves = self.metadata.loss_curve_history.items()
-        return pd.DataFrame({name: pd.Series(values) for name, values in curves}).rename_axis("epoch")
+        return pd.DataFrame({name: pd.Series(values) for name, values in curves}).rename_axis(
+            "epoch"
+        )
 
     @property
     def sample_rate(self) -> int:
@@ -84,8 +86,8 @@ class Model:
     @property
     def note(self) -> str:
         """Sentence on what sounds are made with, where that is not a prior of the file, or what verdicts miss; else ""."""
-        if self.source.untrained:
-            return self.source.untrained
+        if self.context.untrained:
+            return self.context.untrained
         trained = self.metadata.prior_metadata
         if trained is not None and trained.memorization.is_of_copies:
             return (
@@ -100,25 +102,25 @@ class Model:
         )
 
     @cached_property
-    def source(self) -> Source:
-        """What sounds are drawn from and judged by."""
+    def context(self) -> GenerationContext:
+        """Networks, reference and critic that sounds are generated and scored with."""
         known = (self.bundle.reference, self.labels, self.path, self.metadata.payload_sha256)
-        return Source(self.bundle.codec, self.prior, *known, critic=self.metadata.critic)
+        return GenerationContext(self.bundle.codec, self.prior, *known, critic=self.metadata.critic)
 
     @property
-    def judge(self) -> Judge | None:
+    def scorer(self) -> NoveltyScorer | None:
         """Judge of novelty against the training recordings; None where the file has no reference."""
-        return self.source.judge
+        return self.context.scorer
 
     @property
     def fault_finder(self) -> FaultFinder | None:
-        """What finds faults of sounds, by the training recordings; None where the file has no reference."""
-        return self.source.finder
+        """Fault finder with limits from the training recordings, or None if the file has no reference."""
+        return self.context.finder
 
     @property
     def tuner(self) -> Tuner:
-        """What brings sounds to notes."""
-        return self.source.tuner
+        """Tuner that brings sounds to notes."""
+        return self.context.tuner
 
     def follow(self, recording: Recording, **settings: Any) -> "Generated":
         """Generate sounds that follow a recording or a MIDI file: `generate` with `follow`, and its other arguments."""
@@ -126,7 +128,9 @@ class Model:
         return followed
 
     @usual_tensors()
-    def export(self, out: str | os.PathLike[str], replace: bool = False, progress: Progress = silent) -> list[Path]:
+    def export(
+        self, out: str | os.PathLike[str], replace: bool = False, progress: Progress = silent
+    ) -> list[Path]:
         """Write the decoder and a step of the prior as ONNX files into the folder `out`; return their paths.
 
         The prior of the architecture `frame` alone is written. Raises ParamsError for files that are there already, and
@@ -147,7 +151,7 @@ class Model:
         model learned, was made softer. Raises AudioError, and ParamsError for samples of another shape, that are empty, or
         hold NaN or infinite values.
         """
-        return read(self.source, recording).samples
+        return read(self.context, recording).samples
 
     def side_info(self, recording: Recording) -> SideInfo:
         """Measure the side information of a file or of samples, as in `samples`; `decode` takes it next to their codes.
@@ -156,26 +160,33 @@ class Model:
         difference in 20 bands, `image[:, 1]` of the coherence. Its `noise` is uint8 `[T, 8]`, steps of the noise floor in 8
         bands. A row covers the whole sound, or one second of a sound longer than 1.5 s.
         """
-        return read(self.source, recording).side_info
+        return read(self.context, recording).side_info
 
     @usual_tensors()
     def encode(self, recording: Recording, sample_rate: int | None = None) -> Codes:
-        """Encode a file or samples, as in `samples`, to codes `[F, Q]` int64; `sample_rate` is that of samples, in Hz.
+        """Encode a file or samples, as in `samples`, to codes `[F, Q]` int64; `sample_rate` applies to samples, in Hz.
 
         Raises AudioError and ParamsError.
         """
         given = recording if sample_rate is None else Sound(recording, sample_rate)
-        return recorded(self.source, given).codes
+        return recorded(self.context, given).codes
 
     @usual_tensors()
-    def decode(self, codes: NDArray[np.integer], side_info: SideInfo = UNKNOWN, width: float = 1.0) -> Samples:
+    def decode(
+        self, codes: NDArray[np.integer], side_info: SideInfo = UNKNOWN, width: float = 1.0
+    ) -> Samples:
         """Decode codes `[F, Q]` to samples, faded at both ends and limited in peak; `[N, 2]` if `side_info` is stereo, else `[N]`.
 
         Without side information the tones are as noisy as is typical, and what was stereo is mono.
         `width`, from 0 to 1.5, scales what is between the channels. Raises ParamsError.
         """
         given, codec = np.asarray(codes), self.bundle.codec.architecture
-        if given.ndim != 2 or not len(given) or given.shape[1] != codec.num_quantizers or given.dtype.kind not in "iu":
+        if (
+            given.ndim != 2
+            or not len(given)
+            or given.shape[1] != codec.num_quantizers
+            or given.dtype.kind not in "iu"
+        ):
             raise ParamsError(
                 f"codes: expected whole numbers [frames, {codec.num_quantizers}], found {given.dtype} {list(given.shape)}"
             )
@@ -183,34 +194,43 @@ class Model:
             raise ParamsError(f"codes: {problem}")
         validated(SoundSettings, {"width": width}, "decode: ")
         if not isinstance(side_info, SideInfo):
-            raise ParamsError(f"side_info: expected what `Model.side_info` gives, found {type(side_info).__name__}")
-        return decode_sounds(self.bundle.codec, [given.astype(np.int64)], side_info=[side_info], width=width)[0]
+            raise ParamsError(
+                f"side_info: expected what `Model.side_info` gives, found {type(side_info).__name__}"
+            )
+        return decode_sounds(
+            self.bundle.codec, [given.astype(np.int64)], side_info=[side_info], width=width
+        )[0]
 
     @usual_tensors()
     def novelty(self, codes: Sequence[Codes]) -> list[Novelty]:
         """Novelty of sounds, given their codes `[F, Q]`. Raises ArtifactError when the file has no reference."""
-        self.source.needed_reference()
-        assert self.judge is not None
-        return self.judge(codes)
+        self.context.needed_reference()
+        assert self.scorer is not None
+        return self.scorer(codes)
 
     @usual_tensors()
     def nearest(self, novelty: Novelty) -> Samples:
         """The training recording that a verdict is about, decoded from its codes, to listen to: samples `[N]` or `[N, 2]`.
 
-        Of a long recording, NEAREST_SECONDS from the passage on. Raises ArtifactError when the file has no reference.
+        A long recording is cut to NEAREST_SECONDS from the nearest passage on. Raises ArtifactError when the file has no reference.
         """
-        reference = self.source.needed_reference()
+        reference = self.context.needed_reference()
         codes = reference.codes[list(reference.names).index(novelty.nearest.nearest)]
         most = frames_for_seconds(self.bundle.codec, NEAREST_SECONDS)
         offset = round(novelty.nearest.offset_seconds * self.bundle.codec.spectrogram.frame_rate)
         start = max(0, offset) if len(codes) > most else 0
-        part, rate = codes[start : start + most].astype(np.int64), self.bundle.codec.spectrogram.frame_rate
-        side_info = reference.side_info_of(novelty.nearest.nearest).cut(start / rate, len(part) / rate)
+        part, rate = (
+            codes[start : start + most].astype(np.int64),
+            self.bundle.codec.spectrogram.frame_rate,
+        )
+        side_info = reference.side_info_of(novelty.nearest.nearest).cut(
+            start / rate, len(part) / rate
+        )
         return decode_sounds(self.bundle.codec, [part], side_info=[side_info])[0]
 
     def label_number(self, label: str | None) -> int:
         """Index of a label, from 1 on, 0 for none. Raises ParamsError that lists the labels. See `Source.label_number`."""
-        return self.source.label_number(label)
+        return self.context.label_number(label)
 
 
 for _verb in VERBS.values():

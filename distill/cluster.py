@@ -1,8 +1,8 @@
-"""Work on more than one machine, by Dask's distributed scheduler: `DISTILL_CLUSTER` names it.
+"""Distribute work over several machines with Dask; `DISTILL_CLUSTER` is the address of the scheduler.
 
-An executor for stages and commands to choose; what is below them only sees `distill.storage.work.Executor`. Workers see
-the same folders at the same paths. A call writes what it makes into a folder, atomically, so that it can be done again
-by another worker; what was done stays when the scheduler is lost.
+Stages and commands choose the executor; lower layers only see `distill.storage.work.Executor`. All workers must see the
+same folders at the same paths. Each call writes its results to a folder atomically, so that another worker can repeat
+it. Finished results survive the loss of the scheduler.
 """
 
 import gc
@@ -31,12 +31,12 @@ _log = logging.getLogger(__name__)
 
 
 class ClusterError(DistillError):
-    """A scheduler that cannot be reached or was lost, or a worker that cannot do what it is asked."""
+    """Unreachable or lost scheduler, or a worker that cannot do its task."""
 
 
 @contextmanager
 def executor_of(execution: Execution) -> Iterator[Executor]:
-    """The cluster that `execution` names, or without a name this process with all its workers."""
+    """Executor on the cluster of `execution`, or on local workers if it names no cluster."""
     if execution.cluster:
         with closing(Dask(execution.cluster)) as dask:
             yield dask
@@ -45,9 +45,9 @@ def executor_of(execution: Execution) -> Iterator[Executor]:
 
 
 class Dask(Executor):
-    """The workers of a scheduler of Dask, such as tcp://10.0.0.1:8786, with one processor each.
+    """Executor on the workers of a Dask scheduler, such as tcp://10.0.0.1:8786, with one processor each.
 
-    The connection begins with the first call that there is to make, and lasts until `close`.
+    It connects at the first item of work, and stays connected until `close`.
     """
 
     is_here = False
@@ -58,22 +58,23 @@ class Dask(Executor):
         self._client: Any = None
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         client, self._client = self._client, None
         if client is not None:
             client.close(timeout=2)
 
-    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:
-        """As `Executor.map`, by the workers. The function is sent to each of them once.
+    def map(
+        self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]
+    ) -> Iterator[tuple[T, R]]:
+        """Map on the workers, as `Executor.map`. The function is sent to each worker once.
 
-        Waits until a worker joins. Raises ClusterError where nothing answers, where the package is not installed, when
-        the scheduler is lost, when a call ends the workers that try it, and where a worker has other code or lacks a
-        folder.
+        Waits until a worker joins. Raises ClusterError if the scheduler does not answer or is lost, if Dask is not
+        installed, if a call ends the workers that try it, and if a worker has other code or lacks a folder.
         """
         waiting = iter(items)
         ahead = list(islice(waiting, 1))
         if not ahead:
-            return  # nothing to do needs no scheduler
+            return  # no work, so no need to connect
         client = self._client = self._client or _connected(self.address)
         from distributed import CancelledError, KilledWorker, as_completed
         from distributed.comm.core import CommClosedError
@@ -82,14 +83,20 @@ class Dask(Executor):
         running: dict[Any, T] = {}
         try:
             if not client.scheduler_info(n_workers=1)["workers"]:
-                idle = "cluster %s: no worker has joined yet; waiting for the first (dask worker %s)"
+                idle = (
+                    "cluster %s: no worker has joined yet; waiting for the first (dask worker %s)"
+                )
                 _log.warning(idle, self.address, self.address)
-            shared = client.submit(bytes, dumps(function), pure=False)  # workers fetch it from each other
+            shared = client.submit(
+                bytes, dumps(function), pure=False
+            )  # workers fetch it from each other
             done = as_completed(loop=client.loop)
             ahead += islice(waiting, _most_tasks(client) - 1)
             while ahead or running:
                 for item in ahead:
-                    future = client.submit(_on_worker, shared, dumps(item), _version(), tuple(folders), pure=False)
+                    future = client.submit(
+                        _on_worker, shared, dumps(item), _version(), tuple(folders), pure=False
+                    )
                     running[future] = item
                     done.add(future)
                 future = next(done)
@@ -102,7 +109,7 @@ class Dask(Executor):
             ) from error
         except (CancelledError, CommClosedError, OSError, TimeoutError) as error:
             if getattr(error, "errno", None) and not isinstance(error, ConnectionError):
-                raise  # of a file
+                raise  # an error of a file
             raise ClusterError(
                 f"cluster {self.address}: expected the scheduler to go on, found that it is gone; what was done is kept: "
                 "start it and run again"
@@ -113,13 +120,13 @@ class Dask(Executor):
 
 
 def _most_tasks(client: Any) -> int:
-    """Number of tasks to have in flight: enough that no worker waits, and little is done again when one is lost."""
+    """Number of tasks in flight: enough to keep workers busy, few enough to repeat if a worker is lost."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     return 3 * max(1, sum(int(worker["nthreads"]) for worker in workers))
 
 
 def _connected(address: str) -> Any:
-    """A client of the scheduler. Raises ClusterError."""
+    """Connect to the scheduler. Raises ClusterError."""
     try:
         import dask
         from distributed import Client
@@ -128,15 +135,22 @@ def _connected(address: str) -> Any:
             "DISTILL_CLUSTER: expected the package distributed, found it missing; install it with "
             "pip install 'distill-audio[cluster]', or run without DISTILL_CLUSTER"
         ) from error
-    # What is lost is told in our own words: Dask logs each broken connection.
-    for name in ("distributed.client", "distributed.comm", "distributed.core", "tornado.application"):
+    # ClusterError reports lost connections; Dask would log each of them.
+    for name in (
+        "distributed.client",
+        "distributed.comm",
+        "distributed.core",
+        "tornado.application",
+    ):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    dask.config.set({"distributed.admin.large-graph-warning-threshold": 1 << 30})  # of a codec
+    dask.config.set(
+        {"distributed.admin.large-graph-warning-threshold": 1 << 30}
+    )  # a function may hold a codec
     try:
         return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         refusal = next(iter(str(error).splitlines()), type(error).__name__)
-    gc.collect()  # what the client has begun would end, and wait for ever, in the middle of another's beginning
+    gc.collect()  # otherwise a later client's start may collect the failed client, which then waits forever
     raise ClusterError(
         f"DISTILL_CLUSTER: expected a scheduler of Dask at {address}, found: {refusal}; start it with "
         "`dask scheduler`, or correct the address"
@@ -152,9 +166,10 @@ def _unpacked(function: bytes) -> Callable[[Any], Any]:
 
 
 def _on_worker(function: bytes, item: bytes, version: str, folders: Sequence[Path]) -> Any:
-    """Call the function on a worker that has this version of the code and sees the folders. Raises ClusterError.
+    """Call the function on a worker. Raises ClusterError if its code has another version or it lacks a folder.
 
-    Both are unpacked here, so that other code is told from a defect, and imports do not keep the worker from answering.
+    Function and item are only unpickled here, so that other code is not mistaken for a defect, and so that imports do
+    not keep the worker from answering.
     """
     from distributed.protocol.pickle import loads
 
@@ -175,6 +190,6 @@ def _on_worker(function: bytes, item: bytes, version: str, folders: Sequence[Pat
 
 @cache
 def _version() -> str:
-    """Key of all code, and of the libraries that compute."""
+    """Hash of all code and of the versions of the numerical libraries."""
     libraries = [metadata.version(name) for name in LIBRARIES]
     return sha256_json([sha256_files(PACKAGE.rglob("*.py"), PACKAGE), *libraries])

@@ -1,12 +1,12 @@
-"""Names of drums: the keys that labels have on the percussion map of General MIDI."""
+"""Drum names: keys of labels on the General MIDI percussion map."""
 
 import re
 from collections.abc import Sequence
 
 KICK, SNARE, CLOSED_HAT, OPEN_HAT = (36, 35), (38, 40), (42,), (46,)
 
-# Names, with the words that a label must have, and keys of General MIDI's percussion map, the first choice first.
-# Earlier rules win.
+# Names (a label must contain all words of a name), and keys on the General MIDI percussion map in order of preference.
+# The first matching rule applies.
 _DRUMS = """
 hat open, hihat open, openhat: 46; hat pedal, hihat pedal: 44; hat, hihat, closedhat: 42
 rim, rimshot, sidestick, side stick: 37; clap, handclap: 39; kick, bassdrum, bass drum: 36 35; snare: 38 40
@@ -16,7 +16,7 @@ tambourine, tamb: 54; cowbell: 56; vibraslap: 58; bongo: 60 61; conga: 63 64 62;
 cabasa: 69; maracas, maraca, shaker: 70; guiro: 73 74; clave: 75; woodblock, wood block: 76 77
 cuica: 79 78; triangle: 81 80
 """
-# As drum machines print them. Elsewhere they are channels, vowels, initials.
+# Abbreviations on drum machines. In other kits they can be channels, vowels or initials.
 _SHORT_DRUMS = """
 oh: 46; ch, hh: 42; rs: 37; cp: 39; bd: 36 35; sd, sn: 38 40; lt: 45 43 41; mt: 47 48; ht: 50 48; cy: 49 57; cb: 56
 """
@@ -34,11 +34,11 @@ _RULES, _SHORT_RULES = _rules(_DRUMS), _rules(_SHORT_DRUMS)
 
 
 def drum_keys(labels: Sequence[str]) -> list[tuple[int, ...]]:
-    """Drum keys for each of a kit's labels, the first choice first; none where its last part names no drum.
+    """Drum keys for each label of a kit, in order of preference; () if the last part of its path names no drum.
 
-    Words are compared in lower case, also in the singular; digits, signs and a capital within a word divide them. Short
-    names such as BD count where a kick and a snare are among the labels, and half of them or more name drums; OH only
-    beside a closed hat, else it is a vowel or a microphone overhead.
+    Words are compared in lower case, plural or singular; digits, punctuation and camel case separate words.
+    Short names such as BD count if the kit has a kick and a snare and at least half of its labels name drums.
+    OH needs a closed hat: otherwise it is a vowel or an overhead microphone.
     """
     words = [_words(label) for label in labels]
     plain = [_first(_RULES, own) for own in words]

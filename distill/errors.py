@@ -1,29 +1,29 @@
-"""Errors for the user: one sentence with where, what was expected, what was found and what to do."""
+"""Errors for the user: one sentence says where, what was expected, what was found and what to do."""
 
 import errno
 import re
 
 
 class DistillError(Exception):
-    """Base class of errors that the user can act on. Commands print them on stderr and exit with `exit_code`."""
+    """Base class of errors that users can fix. Commands print them on stderr and exit with `exit_code`."""
 
     exit_code = 2
 
 
 class ParamsError(DistillError):
-    """Wrong value in `params.yaml`, of a flag or of an environment variable."""
+    """Wrong value of a setting in `params.yaml`, an argument, a flag or an environment variable."""
 
 
 class AudioError(DistillError):
-    """Unusable recording, or folder of recordings."""
+    """Unusable recording or folder of recordings."""
 
 
 class AudioWarning(UserWarning):
-    """Remark on a recording or a MIDI file that can be used."""
+    """Remark on a recording or MIDI file that can still be used."""
 
 
 class ArtifactError(DistillError):
-    """Missing or damaged file of Distill's own (corpus, codes, checkpoint, model), or one of another version."""
+    """Missing, damaged or incompatible file of Distill (corpus, codes, checkpoint, model)."""
 
 
 _REMEDIES = {
@@ -31,14 +31,18 @@ _REMEDIES = {
     errno.EIO: "check the disk",
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files"),
-    **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR), "choose another name"),
+    **dict.fromkeys(
+        (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR), "choose another name"
+    ),
     **dict.fromkeys(
         (errno.ENOTCONN, errno.ESTALE, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO),
         "connect the disk or the network folder again",
     ),
-    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "choose another place, or change its permissions"),
+    **dict.fromkeys(
+        (errno.EROFS, errno.EACCES, errno.EPERM), "choose another place, or change its permissions"
+    ),
 }
-_SENTENCES = {  # of errors whose text matches
+_SENTENCES = {  # by a pattern that the text of an error matches
     r"can't allocate memory|cannot allocate memory|failed to map segment|out of memory": (
         "memory: expected enough for this work, found no more; close other programs, or use shorter sounds, a smaller "
         "batch_size or a smaller tier, and run again"
@@ -55,10 +59,10 @@ _SENTENCES = {  # of errors whose text matches
 
 
 def for_the_user(error: Exception) -> DistillError | None:
-    """The error as one that the user can act on, None where it is a defect.
+    """Turn an error that users can fix into a DistillError; None for a defect.
 
-    Besides DistillError these are a full, broken or lost disk, a missing permission, an impossible path, a limit, too many
-    processes, too little memory, and another process of the same training that ended.
+    Besides DistillError, users can fix a full, broken or lost disk, missing permissions, impossible paths, system
+    limits, too little memory, and the end of another process of the same training.
     """
     if isinstance(error, DistillError):
         return error
@@ -75,7 +79,7 @@ def for_the_user(error: Exception) -> DistillError | None:
 
 
 class Interrupted(DistillError):
-    """Interruption by a signal, after saving. `exit_code` is 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
+    """Interruption by a signal, after saving. `exit_code` is 130 for Ctrl-C, 143 for SIGTERM and 129 for SIGHUP."""
 
     def __init__(self, message: str, exit_code: int = 130) -> None:
         super().__init__(message)

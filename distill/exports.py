@@ -1,4 +1,4 @@
-"""Public names of a package that load on first use, so that to import the package costs nothing."""
+"""Load public names of a package on first use, so that importing the package is fast."""
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def lazy_exports(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
-    """The `__getattr__` of `package` (PEP 562): `names` has the names that come from each module."""
+    """Make `__getattr__` of `package` (PEP 562); `names` lists the public names of each module."""
     homes = {name: module for module, names_of_module in names.items() for name in names_of_module}
 
     def load(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Notes: names and MIDI numbers of keys, where C4 is 60, and what A4 is tuned to."""
+"""Notes: names and MIDI numbers of keys (C4 is 60), and the tuning of A4."""
 
 import math
 import re
@@ -8,30 +8,32 @@ from typing import NamedTuple
 from distill.errors import ParamsError
 from distill.text import one_line
 
-KEYS = range(128)  # of MIDI
+KEYS = range(128)  # MIDI keys
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 STEPS = {"#": 1, "♯": 1, "": 0, "b": -1, "♭": -1}
-CONCERT_PITCH = 440.0  # Hz of A4, at which MIDI numbers are pitches
-EXPECTED = "notes such as C3, F#2 or Bb4, MIDI numbers from 0 to 127 (C4 is 60), or a range such as C2:C4"
+CONCERT_PITCH = 440.0  # Hz of A4 for which a MIDI number equals the pitch
+EXPECTED = (
+    "notes such as C3, F#2 or Bb4, MIDI numbers from 0 to 127 (C4 is 60), or a range such as C2:C4"
+)
 
 Notes = int | str | Sequence[int | str]
-"""Notes as they are given: a number, a name or text of several, or a sequence of these."""
+"""Notes from a user: a number, a name, a list in one text, or a sequence of numbers and names."""
 
 
 class Tuning(NamedTuple):
-    """What notes are tuned to: A4 in Hz, and whether that is because recordings are."""
+    """Tuning: A4 in Hz, and whether it was measured in the recordings."""
 
     hertz: float = CONCERT_PITCH
     is_of_recordings: bool = False
 
     @property
     def offset(self) -> float:
-        """Semitones from a key's pitch where A4 is 440 Hz to its pitch here."""
+        """Semitones above the pitch for A4 = 440 Hz."""
         return 12 * math.log2(self.hertz / CONCERT_PITCH)
 
     @property
     def in_words(self) -> str:
-        """What a person should know of it; "" where A4 is 440 Hz."""
+        """Remark for the user, or "" if A4 is 440 Hz."""
         said = f"notes at A = {self.hertz:g} Hz" + ", as the recordings" * self.is_of_recordings
         return "" if self.hertz == CONCERT_PITCH else said
 
@@ -40,18 +42,18 @@ CONCERT = Tuning()  # A4 at 440 Hz
 
 
 def note_name(key: int) -> str:
-    """The note of a MIDI key, where C4 is 60."""
+    """Name of a MIDI key, where C4 is 60."""
     return f"{NAMES[key % 12]}{key // 12 - 1}"
 
 
 def pitch_name(pitch: float) -> str:
-    """The nearest note of a pitch in semitones (MIDI), and cents from it, if any: "C4", "C4 -12 cents"."""
+    """Nearest note to a pitch in semitones (MIDI), and the deviation in cents, if any: "C4", "C4 -12 cents"."""
     cents = round(100 * (pitch - round(pitch)))
     return note_name(round(pitch)) + (f" {cents:+d} cents" if cents else "")
 
 
 def read_note(text: str) -> int | None:
-    """The MIDI key of a number or a note such as "60", "C4", "f#2" or "Bb3"; None where it is none from 0 to 127."""
+    """MIDI key of a number or note name such as "60", "C4", "f#2" or "Bb3"; None if invalid or not in 0 to 127."""
     if re.fullmatch(r"[0-9]{1,3}", text):
         key = int(text)
     elif parts := re.fullmatch(r"([A-Ga-g])([#♯b♭]?)(-?[0-9]{1,2})", text):
@@ -62,14 +64,18 @@ def read_note(text: str) -> int | None:
 
 
 def notes_text(given: Notes) -> str:
-    """Notes as one text, with commas between them."""
-    return str(given) if isinstance(given, str) or not isinstance(given, Iterable) else ",".join(map(str, given))
+    """Notes as one text, separated by commas."""
+    return (
+        str(given)
+        if isinstance(given, str) or not isinstance(given, Iterable)
+        else ",".join(map(str, given))
+    )
 
 
 def read_notes(given: Notes) -> list[int]:
-    """MIDI keys of notes: "C3", 60, "C3,E3,G3", "C2:C4" or a sequence of these; a range has both of its ends.
+    """MIDI keys of notes: "C3", 60, "C3,E3,G3", "C2:C4" or a sequence of these; a range includes both ends.
 
-    Raises ParamsError for what is none, and for none at all.
+    Raises ParamsError for invalid notes and for empty text.
     """
     every, keys = notes_text(given), list[int]()
     for text in map(str.strip, every.split(",")):

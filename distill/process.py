@@ -1,4 +1,4 @@
-"""What a process asks of the C library, of OpenMP and of Python before it begins."""
+"""Set up a process before it starts: standard streams, environment, OpenMP, and the C library's memory."""
 
 import codecs
 import ctypes
@@ -14,17 +14,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -3, -4, -8  # of glibc's mallopt
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -3, -4, -8  # options of glibc's mallopt
 SPINS = "10000"  # a fraction of a millisecond; by default libgomp spins 300,000 times
-ROOM = 256 << 20  # bytes on the disk, or allowed in a file: with less, a compiled module may be cut off
+ROOM = (
+    256 << 20
+)  # bytes free on disk or allowed in a file; below it, compiled modules may be truncated
 
 
 def begin() -> None:
-    """Begin a program of Distill. Must come before the modules that are large.
+    """Start a program of Distill. Call it before importing large modules.
 
-    Exits with a sentence where the current folder was deleted: MKL would end the process with another one. Pictures need
-    no window: a notebook names its own in MPLBACKEND, and Matplotlib of another environment fails on that name. A user
-    without a name, as containers have them, gets the number for one: PyTorch and MLflow ask for it.
+    Exits with a sentence if the current folder was deleted; otherwise MKL ends the process with an obscure message.
+    Plots need no window, and a notebook's MPLBACKEND would fail in another environment. Users without a name, common in
+    containers, get their number as name, since PyTorch and MLflow require a name.
     """
     open_standard_streams()
     end_in_a_line()
@@ -45,23 +47,31 @@ def begin() -> None:
 
 
 def open_standard_streams() -> None:
-    """Open /dev/null in place of standard streams that are closed, here and in children.
+    """Open /dev/null for closed standard streams, here and in child processes.
 
-    Otherwise the next file or pipe that is opened gets their numbers, and what is said goes into it.
+    Otherwise the next file or pipe gets the number of a stream, and messages are written to it.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
+            os.set_inheritable(
+                os.open(os.devnull, os.O_RDWR), True
+            )  # takes the lowest free number, which is this one
         if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
+            setattr(
+                sys,
+                name,
+                os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False),
+            )
 
 
 def end_in_a_line() -> None:
-    """Let a Ctrl-C that nothing catches, such as one while a library is imported, end this process in one line."""
+    """Print one line instead of a traceback for an uncaught Ctrl-C, for example during imports."""
 
-    def end(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    def end(
+        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
         if not issubclass(kind, KeyboardInterrupt):
             return sys.__excepthook__(kind, error, traceback)
         print("distill: interrupted; nothing half-written was kept", file=sys.stderr)
@@ -71,7 +81,7 @@ def end_in_a_line() -> None:
 
 
 def say(line: str) -> None:
-    """Print a line on stderr, if anybody reads it."""
+    """Print a line on stderr; ignore a closed pipe."""
     try:
         print(line, file=sys.stderr, flush=True)
     except BrokenPipeError:
@@ -79,12 +89,12 @@ def say(line: str) -> None:
 
 
 def drop(stream: IO[str]) -> None:
-    """Let what is written to a stream go nowhere from now on: who read it has enough, as `head` has, and the work goes on."""
+    """Redirect a stream to /dev/null, so that work goes on when its reader, such as `head`, has closed the pipe."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def print_any_text() -> None:
-    """Let stdout replace characters that its encoding has not. Names that are not UTF-8 are printed as they are."""
+    """Replace characters that stdout cannot encode. Names that are not UTF-8 are printed as raw bytes."""
     codecs.register_error("distill", _replaced)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="distill")
@@ -93,15 +103,15 @@ def print_any_text() -> None:
 def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:
     assert isinstance(error, UnicodeEncodeError)
     code = ord(error.object[error.start])
-    is_byte = 0xDC80 <= code <= 0xDCFF  # as the surrogateescape handler keeps it
+    is_byte = 0xDC80 <= code <= 0xDCFF  # from the surrogateescape handler
     return bytes([code - 0xDC00]) if is_byte else "?", error.start + 1
 
 
 def bound_spinning(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let OpenMP's threads spin for a moment and then sleep. Must come before torch is loaded; the user's own setting stays.
+    """Make OpenMP threads spin briefly and then sleep. Call it before importing torch; a user's own setting stays.
 
-    By default a thread spins for milliseconds, on the very core that the thread it waits for needs when another program
-    is busy: training on two recordings took 13 times as long then, and takes 3 times with this. Results do not change.
+    By default threads spin for milliseconds and, next to another busy program, block the core of the thread that they
+    wait for. Training on two recordings then took 13 times as long; with this setting 3 times. Results do not change.
     """
     if not environment.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
         environment["GOMP_SPINCOUNT"] = SPINS
@@ -109,12 +119,12 @@ def bound_spinning(environment: MutableMapping[str, str] = os.environ) -> None:
 
 @contextmanager
 def no_proxies(environment: MutableMapping[str, str] = os.environ) -> Iterator[None]:
-    """Hide the proxies of the environment from libraries that are imported meanwhile.
+    """Hide proxy settings from libraries imported in this context.
 
-    Gradio makes web clients at import, which fail for socks:// and for [::1] in NO_PROXY; the page never uses them.
-    Processes that the page starts have the proxies again, for a server of MLflow or an object store.
+    Gradio creates web clients at import, which fail for socks:// and for [::1] in NO_PROXY; the page never uses them.
+    Processes started later see the proxies again, for an MLflow server or an object store.
     """
-    name = "no_proxy"  # it goes before NO_PROXY
+    name = "no_proxy"  # takes precedence over NO_PROXY
     before = environment.get(name)
     environment[name] = "*"
     try:
@@ -125,10 +135,10 @@ def no_proxies(environment: MutableMapping[str, str] = os.environ) -> Iterator[N
 
 
 def keep_no_half_modules(folder: Path) -> None:
-    """Let this process and its children keep no compiled modules (`.pyc`) where the disk of a folder is nearly full.
+    """Write no compiled modules (`.pyc`) in this process and its children if the disk of `folder` is nearly full.
 
-    Python before 3.13 does not notice that one was cut off (CPython issue 126606). No command that imports it starts
-    from then on, also when there is room again. Must come before the modules that are large.
+    Python before 3.13 does not detect a truncated `.pyc` (CPython issue 126606). From then on every command that
+    imports it fails, even when there is space again. Call it before importing large modules.
     """
     with suppress(OSError):
         room = shutil.disk_usage(folder).free
@@ -143,20 +153,20 @@ def keep_no_half_modules(folder: Path) -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep the memory that this process frees for the next step of the same kind. Returns whether it will.
+    """Make glibc keep freed memory for the next training step. Returns whether it will.
 
-    By default glibc returns large blocks to the system, which zeroes them page by page when the next step needs them: a
-    quarter of a prior's training step, a tenth of a codec's fit and of coding. Without glibc nothing changes.
+    By default glibc returns large blocks to the system, which zeroes them again page by page: a quarter of a prior's
+    training step, a tenth of fitting a codec and of encoding. Without glibc nothing changes.
     """
     return _mallopt((ARENA_MAX, 1), (MMAP_MAX, 0), (TRIM_THRESHOLD, 2**31 - 1))
 
 
 def keep_freed_blocks() -> bool:
-    """Let glibc keep up to 64 MB that this process frees in blocks of up to 32 MB. Returns whether it will.
+    """Make glibc keep up to 64 MB of freed blocks of up to 32 MB each. Returns whether it will.
 
-    For a process that decodes one file after another: it returns what a large file took.
+    For a process that decodes many files: memory of large files goes back to the system.
     """
-    largest = 32 << 20  # bytes, that glibc takes for the first of the two
+    largest = 32 << 20  # bytes; the maximum that glibc accepts for MMAP_THRESHOLD
     return _mallopt((MMAP_THRESHOLD, largest), (TRIM_THRESHOLD, 2 * largest))
 
 

@@ -1,7 +1,7 @@
-"""Share model files: push one to a repository of the Hugging Face hub, and pull one from there.
+"""Share model files: push to and pull from repositories of the Hugging Face hub.
 
-What is pushed, in one commit with its card, is a copy without what names recordings or settings of its maker. What is
-pulled is verified before it is put in its place. Address and credentials are those of the hub's own client: HF_ENDPOINT,
+A push sends a copy, without names of recordings and without the maker's own settings, in one commit with its card.
+A pull verifies the file before it writes it. Address and credentials come from the hub's own client: HF_ENDPOINT,
 HF_TOKEN, `hf auth login`, HF_HOME.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 CARD = "README.md"
-SENTENCES = {  # of the client's errors, the more special ones first, and of HTTP statuses
+SENTENCES = {  # by error class of the client, subclasses first, and by HTTP status
     "GatedRepoError": "expected access, found that its owner gives it on request; ask for it on its page, then log in",
     "RevisionNotFoundError": "expected the revision that --revision names, found none; name a branch, a tag or a commit",
     "RepositoryNotFoundError": "expected a model repository, found none that you may read; check its name, or "
@@ -42,15 +42,15 @@ SENTENCES = {  # of the client's errors, the more special ones first, and of HTT
 
 
 class HubError(DistillError):
-    """Repository, token or connection that cannot be used, or an answer that is not the hub's."""
+    """Unusable repository, token or connection, or an answer that is not the hub's."""
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """What was sent and where: address of the repository, commit, size, and recordings whose names and codes it holds.
+    """Result of a push: repository address, commit, size, and number of recordings whose names and codes were sent.
 
-    `replaces`: the repository had a model before, which stays in its history. `labels` can be names of folders. `has_card`
-    is False where the repository has a `README.md` that is no card of Distill, which stays.
+    `replaces`: the repository had a model before, which stays in its history. `labels` can be folder names.
+    `has_card` is False if the repository keeps a `README.md` that Distill did not write.
     """
 
     url: str
@@ -70,9 +70,9 @@ def push(
     message: str | None = None,
     license: str | None = None,
 ) -> Pushed:
-    """Push a copy of the file `model` to the repository `OWNER/NAME`, which is made where there is none.
+    """Push a copy of the file `model` to the repository `OWNER/NAME`, created if missing.
 
-    Until the commit, which is the last request, the repository is as before. Raises ArtifactError for the file,
+    The commit is the last request; until then the repository is unchanged. Raises ArtifactError for the file,
     ParamsError for the arguments, and HubError.
     """
     hub = open_hub(repository)
@@ -90,8 +90,12 @@ def push(
                     f"{hub.endpoint}/{repository}: expected a repository for {model.name}, found {', '.join(others[:3])} in "
                     "it; push under that name, or choose another repository"
                 )
-            additions = [CommitOperationAdd(model.name, copy)] + [CommitOperationAdd(CARD, card)] * takes_card
-            commit = hub.create_commit(repository, additions, commit_message=message or f"Share {model.name}")
+            additions = [CommitOperationAdd(model.name, copy)] + [
+                CommitOperationAdd(CARD, card)
+            ] * takes_card
+            commit = hub.create_commit(
+                repository, additions, commit_message=message or f"Share {model.name}"
+            )
         return Pushed(
             url=f"{hub.endpoint}/{repository}",
             commit=commit.oid,
@@ -104,23 +108,27 @@ def push(
 
 
 def _check_push(hub: "HfApi", repository: str, model: Path, license: str | None) -> None:
-    """Refuse what no push is begun with. Raises ParamsError, and HubError without a token."""
+    """Check the arguments and the token before a push. Raises ParamsError, and HubError without a token."""
     from huggingface_hub import get_token
 
     if model.suffix != SUFFIX or not _is_plain(model.name):
-        raise ParamsError(f"{model}: expected a name that ends in {SUFFIX}, in plain characters; rename the file")
+        raise ParamsError(
+            f"{model}: expected a name that ends in {SUFFIX}, in plain characters; rename the file"
+        )
     if license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,49}", license):
         raise ParamsError(
             f"--license: expected an identifier of the hub, such as mit, cc-by-4.0 or other, found {license!r}; correct it"
         )
     if get_token() is None:
-        raise HubError(f"{hub.endpoint}/{repository}: expected a token to write with, found none; {LOG_IN}")
+        raise HubError(
+            f"{hub.endpoint}/{repository}: expected a token to write with, found none; {LOG_IN}"
+        )
 
 
 def _contents(hub: "HfApi", repository: str, private: bool) -> tuple[list[str], bool]:
-    """Model files of a repository, and whether its README.md may be replaced; it is made where there is none.
+    """Model files of a repository, created if missing, and whether its README.md may be replaced.
 
-    Raises HubError for a public one if `private`.
+    Raises HubError for a public repository if `private`.
     """
     if not hub.repo_exists(repository):  # or this token may not read it
         hub.create_repo(repository, private=private, exist_ok=True)
@@ -132,13 +140,20 @@ def _contents(hub: "HfApi", repository: str, private: bool) -> tuple[list[str], 
             "make it private in its settings, or choose another name"
         )
     has_card = CARD in [file.rfilename for file in info.siblings or []]
-    takes_card = not has_card or made_by_distill(Path(hub.hf_hub_download(repository, CARD, revision=info.sha)))
+    takes_card = not has_card or made_by_distill(
+        Path(hub.hf_hub_download(repository, CARD, revision=info.sha))
+    )
     return _models_of(info), takes_card
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name can be that of a file on every system."""
-    return name.isprintable() and is_utf8(name) and not name.startswith(".") and not set(name) & set('\\:*?"<>|')
+    """Whether a file can have this name on every system."""
+    return (
+        name.isprintable()
+        and is_utf8(name)
+        and not name.startswith(".")
+        and not set(name) & set('\\:*?"<>|')
+    )
 
 
 def _models_of(info: "ModelInfo") -> list[str]:
@@ -146,13 +161,13 @@ def _models_of(info: "ModelInfo") -> list[str]:
 
 
 def write_shared(model: Path, copy: Path, with_reference: bool) -> BundleMetadata:
-    """Write the copy of the file `model` that is shared, and verify it. Equal files give equal copies.
+    """Write and verify the copy of the file `model` to share. Equal files give equal copies.
 
-    Without a reference it cannot say how new its sounds are, and names no recording. Raises ArtifactError.
+    Without the reference (training codes), the copy names no recording and cannot score novelty. Raises ArtifactError.
     """
     bundle = load_bundle(model)
     metadata, reference = bundle.metadata, bundle.reference if with_reference else None
-    # What Distill itself writes. Other keys, which a program may have added, are not shared.
+    # Share only keys that Distill writes, not keys that another program added.
     notes = _of(metadata.metadata, "recordings", "tier", "val_bits_per_second", WRITTEN)
     if reference is not None:
         notes["reference_recordings"] = len(reference.codes)
@@ -168,21 +183,23 @@ def _of(values: dict[str, Any], *keys: str) -> dict[str, Any]:
 
 
 def hub_card(repository: str, name: str, metadata: BundleMetadata, license: str | None) -> str:
-    """The text of `README.md` for the model file `name`. Without a `license` it names none."""
+    """Text of `README.md` for the model file `name`; it only names a license if `license` is given."""
     tags = ["audio", "neural-audio-codec"] + ["audio-generation"] * metadata.has_prior
-    # The hub has no task for audio without a prompt.
+    # The hub has no task for unconditional audio generation.
     head: dict[str, Any] = {"license": license} if license else {}
     head |= {"library_name": "distill", "pipeline_tag": "audio-to-audio", "tags": tags}
     get = f"## Get it\n\n```sh\npip install 'distill-audio[hub]'\ndistill pull {repository}\n```\n"
     return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n{card_text(name, metadata)}\n{get}"
 
 
-def pull(repository: str, folder: Path, revision: str | None = None, replace: bool = False) -> tuple[Path, str, Facts]:
-    """Put the model file of the repository `OWNER/NAME` into `folder`; `revision` is a branch, a tag or a commit.
+def pull(
+    repository: str, folder: Path, revision: str | None = None, replace: bool = False
+) -> tuple[Path, str, Facts]:
+    """Download the model file of the repository `OWNER/NAME` to `folder`; `revision` is a branch, a tag or a commit.
 
-    A download that broke off goes on where it was; a damaged one is repeated once. An equal file that is there stays;
-    another one only goes with `replace`. Returns the file, its commit and what was verified. Raises HubError, ParamsError,
-    and ArtifactError for a file that is no sound model.
+    An interrupted download continues; a damaged file is downloaded once more. An equal file in `folder` stays, another
+    file is only replaced if `replace`. Returns the path, the commit and the verified facts.
+    Raises HubError, ParamsError, and ArtifactError for a damaged model file.
     """
     hub = open_hub(repository)
     place = f"{hub.endpoint}/{repository}"
@@ -192,7 +209,9 @@ def pull(repository: str, folder: Path, revision: str | None = None, replace: bo
     model = folder / PurePosixPath(listed).name
     for again in (False, True):
         with hub_errors(hub, repository):
-            downloaded = Path(hub.hf_hub_download(repository, listed, revision=commit, force_download=again))
+            downloaded = Path(
+                hub.hf_hub_download(repository, listed, revision=commit, force_download=again)
+            )
         try:
             return model, commit, _put(downloaded, model, repository, replace)
         except ArtifactError as error:
@@ -202,7 +221,7 @@ def pull(repository: str, folder: Path, revision: str | None = None, replace: bo
 
 
 def _put(downloaded: Path, model: Path, repository: str, replace: bool) -> Facts:
-    """Copy a download to its place: what was verified of it. An equal file stays."""
+    """Copy a download to `model`, unless an equal file is there, and return its verified facts."""
     if model.is_file() and sha256_file(model) == sha256_file(downloaded):
         return verify(model)
     check_replaceable("--out", [model], replace=True)
@@ -218,7 +237,7 @@ def _put(downloaded: Path, model: Path, repository: str, replace: bool) -> Facts
 
 
 def _the_model(place: str, listed: list[str]) -> str:
-    """The only model file of a repository. Raises HubError for none, several, and a name that would leave the folder."""
+    """The only model file of a repository. Raises HubError for none, for several, and for an unsafe path."""
     if len(listed) != 1:
         names = ", ".join(one_line(name, 100) for name in listed[:5]) or "none"
         more = " and more" * (len(listed) > 5)
@@ -235,8 +254,8 @@ def _the_model(place: str, listed: list[str]) -> str:
 
 
 def open_hub(repository: str) -> "HfApi":
-    """The hub's client. Raises ParamsError where it is not installed, or `repository` is not OWNER/NAME."""
-    # Read when the client is imported. What it would warn of is said in the one sentence of an error.
+    """Client of the hub. Raises ParamsError if it is not installed, or if `repository` is not OWNER/NAME."""
+    # The client reads these at import. We report its warnings ourselves, in the error message.
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if not sys.stderr.isatty():
@@ -261,7 +280,7 @@ def open_hub(repository: str) -> "HfApi":
 
 @contextmanager
 def hub_errors(hub: "HfApi", repository: str) -> Iterator[None]:
-    """Turn what the client raises into one sentence. Raises HubError."""
+    """Turn exceptions of the client into one sentence. Raises HubError, or DistillError for system errors."""
     try:
         yield
     except Exception as error:
@@ -271,7 +290,7 @@ def hub_errors(hub: "HfApi", repository: str) -> Iterator[None]:
 
 
 def _sentence(error: BaseException, endpoint: str) -> str:
-    """What was expected and found, by the first error with a sentence among an error and its causes."""
+    """Message for the first known exception in the chain of causes: expected, found, and what to do."""
     from huggingface_hub import errors
 
     retry = "check the network and HF_ENDPOINT, and run the same command again"

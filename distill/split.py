@@ -1,16 +1,16 @@
-"""Split into training and held-out recordings: one pure function of the recordings, the same for codec and prior.
+"""Split recordings into training and held-out: one pure function of the recordings, shared by codec and prior.
 
-Near-duplicates are a group, which is on one side. A group is held out when its draw is below the fraction that is asked
-for. Only where that breaks a bound is it trained on, or is a group held out whose draw is near:
+Near-duplicates form a group, which stays on one side. A group is held out when its hash (`draw`) is below the requested
+fraction. To keep these bounds, the next groups by hash are held out as well, or a group is trained on after all:
 
-- held-out sound is at least half of what is asked for and at most twice, and training keeps half of its own; groups are
-  at most as many;
-- a group that is more by itself than what is asked for is trained on;
-- at most half of the groups of a label are held out, so the only one of a label is trained on.
+- held-out sound is half to twice the requested amount, training keeps at least half of its own share, and the number of
+  held-out groups has the same upper bound;
+- a group larger than the requested amount is trained on;
+- at most half of the groups of a label are held out, so the only group of a label is trained on.
 
-Where as many groups as are asked for have too little sound, the end of a long recording is held out. Where no group can
-be, as when there is one, or less than a tenth of what is asked for, as when loops and the hits in them are one,
-near-duplicates are split as if they were not alike.
+If the held-out groups have too little sound, the end of a long recording is held out as well. Near-duplicates are split
+like unrelated recordings if no group can be held out (there is only one), or less than a tenth of the requested amount
+(loops are grouped with the hits in them).
 """
 
 import hashlib
@@ -23,14 +23,14 @@ from distill.text import normal_form
 
 Side = Literal["train", "val"]
 
-LEAST_APART = 0.1  # of what is asked for: where less is unlike what is trained on, near-duplicates are parted
-END = ":end"  # what the id and the group of the end of a recording have beside those of the recording
+LEAST_APART = 0.1  # of the requested amount; below it, near-duplicates are split
+END = ":end"  # suffix of the id and the group of a recording's held-out end
 
 
 class Recording(Protocol):
-    """What decides. `group` is shared by near-duplicates; `label` is "" where there is none.
+    """Recording to split. Near-duplicates share a `group`; `label` is "" without a label.
 
-    Only a sentence needs `trimmed_before`, the seconds of silence in the file before the samples.
+    `trimmed_before`, the seconds of silence that were cut from the start of the file, is only used in `split_remark`.
     """
 
     @property
@@ -48,9 +48,9 @@ class Recording(Protocol):
 
 
 class Split(NamedTuple):
-    """PCM hashes of the recordings that are held out, and the hash of one whose last `end` samples are, if any.
+    """PCM hashes of the held-out recordings, and hash `cut` of a recording whose last `end` samples are held out.
 
-    With `is_apart` near-duplicates may be on both sides.
+    If `is_apart`, near-duplicates may be on both sides.
     """
 
     held_out: frozenset[str]
@@ -60,7 +60,7 @@ class Split(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Recordings that are on one side."""
+    """Recordings that stay on one side."""
 
     name: str
     recordings: list[Recording]
@@ -68,7 +68,7 @@ class Group(NamedTuple):
 
     @property
     def samples(self) -> int:
-        """Samples of all recordings."""
+        """Total number of samples."""
         return _samples(self.recordings)
 
 
@@ -79,20 +79,23 @@ def draw(group: str, seed: int) -> float:
 
 
 def bounds(fraction: float) -> tuple[float, float]:
-    """Least and most share of the sound that is held out where `fraction` is asked for."""
+    """Minimum and maximum proportion of held-out sound for a requested `fraction`."""
     return fraction / 2, min(2 * fraction, (1 + fraction) / 2)
 
 
-def split_recordings(recordings: Iterable[Recording], seed: int, fraction: float, by_label: bool = False) -> Split:
-    """Choose what is held out of recordings of which no two are equal; labels count where `by_label` says so.
+def split_recordings(
+    recordings: Iterable[Recording], seed: int, fraction: float, by_label: bool = False
+) -> Split:
+    """Choose the held-out recordings; no two recordings may be equal. Labels only count if `by_label`.
 
-    Neither side is empty, but for a recording of one sample. Raises ValueError for no recordings.
+    Neither side is empty, except for a single recording of one sample. Raises ValueError for no recordings.
     """
     every = sorted(recordings, key=lambda recording: recording.pcm_sha256)
     if not every:
         raise ValueError("a split needs recordings, found none")
     least, least_unlike = (
-        math.ceil(share * _samples(every)) for share in (bounds(fraction)[0], LEAST_APART * fraction)
+        math.ceil(share * _samples(every))
+        for share in (bounds(fraction)[0], LEAST_APART * fraction)
     )
     alike = _grouped(every, lambda recording: recording.group, by_label)
     apart = _grouped(every, lambda recording: recording.pcm_sha256[:16], by_label)
@@ -102,16 +105,24 @@ def split_recordings(recordings: Iterable[Recording], seed: int, fraction: float
         drawn = [recording for group in chosen[:count] for recording in group.recordings]
         held_out, is_apart = _hashes(drawn), groups is apart
         single = [group.recordings[0] for group in groups if len(group.recordings) == 1]
-        long = [each for each in single if each.samples >= 2 * least and each.pcm_sha256 not in held_out]
+        long = [
+            each for each in single if each.samples >= 2 * least and each.pcm_sha256 not in held_out
+        ]
         if long and _samples(drawn) < least:
             return Split(held_out, _longest(long).pcm_sha256, least, is_apart)
-        if chosen and (groups is ways[-1] or max(_samples(drawn), chosen[0].samples) >= least_unlike):
+        if chosen and (
+            groups is ways[-1] or max(_samples(drawn), chosen[0].samples) >= least_unlike
+        ):
             return Split(held_out or _hashes(chosen[0].recordings), is_apart=is_apart)
     longest = _longest(every)
-    return Split(frozenset(), longest.pcm_sha256, min(least, longest.samples // 2), len(alike) < len(every))
+    return Split(
+        frozenset(), longest.pcm_sha256, min(least, longest.samples // 2), len(alike) < len(every)
+    )
 
 
-def _grouped(recordings: Iterable[Recording], name: Callable[[Recording], str], by_label: bool) -> list[Group]:
+def _grouped(
+    recordings: Iterable[Recording], name: Callable[[Recording], str], by_label: bool
+) -> list[Group]:
     groups: dict[str, Group] = {}
     for recording in recordings:
         group = groups.setdefault(name(recording), Group(name(recording), [], set()))
@@ -122,7 +133,7 @@ def _grouped(recordings: Iterable[Recording], name: Callable[[Recording], str], 
 
 
 def _chosen(groups: Sequence[Group], seed: int, fraction: float) -> tuple[list[Group], int]:
-    """Groups in the order in which they are held out, and how many of them are."""
+    """Groups that can be held out, in order, and the number of them that are."""
     totals, taken = Counter(label for group in groups for label in group.labels), Counter[str]()
     movable = [group for group in groups if all(totals[label] > 1 for label in group.labels)]
     total = sum(group.samples for group in groups)
@@ -134,8 +145,12 @@ def _chosen(groups: Sequence[Group], seed: int, fraction: float) -> tuple[list[G
     most_groups = max(1, math.floor(bounds(fraction)[1] * len(groups)))
     chosen: list[Group] = []
     size = by_draw = 0
-    for value, group in sorted(((draw(group.name, seed), group) for group in movable), key=lambda drawn: drawn[0]):
-        if value >= fraction and (size >= least or len(chosen) >= math.ceil(fraction * len(groups))):
+    for value, group in sorted(
+        ((draw(group.name, seed), group) for group in movable), key=lambda drawn: drawn[0]
+    ):
+        if value >= fraction and (
+            size >= least or len(chosen) >= math.ceil(fraction * len(groups))
+        ):
             break
         are_labels_kept = all(taken[label] < totals[label] // 2 for label in group.labels)
         is_within = group.samples <= min(most_of_one, most - size) and len(chosen) < most_groups
@@ -144,16 +159,24 @@ def _chosen(groups: Sequence[Group], seed: int, fraction: float) -> tuple[list[G
             size += group.samples
             taken.update(group.labels)
             by_draw += value < fraction
-    return chosen, len(chosen) if size >= least else by_draw  # too little: the rest may as well be learnt
+    return chosen, len(
+        chosen
+    ) if size >= least else by_draw  # if too little either way, train on the others
 
 
 def split_remark(
-    recordings: Collection[Recording], split: Split, sample_rate: int, fraction: float, by_label: bool
+    recordings: Collection[Recording],
+    split: Split,
+    sample_rate: int,
+    fraction: float,
+    by_label: bool,
 ) -> str:
-    """What could not be held out, and what it costs, in a sentence; "" where the split is as asked for."""
+    """Sentence on what could not be held out and on its cost, or "" if the split is as requested."""
     total = _samples(recordings)
     least, most = (share * total for share in bounds(fraction))
-    size = split.end + _samples(recording for recording in recordings if recording.pcm_sha256 in split.held_out)
+    size = split.end + _samples(
+        recording for recording in recordings if recording.pcm_sha256 in split.held_out
+    )
     groups = _grouped(recordings, lambda recording: recording.group, by_label)
     cut = [recording for recording in recordings if recording.pcm_sha256 == split.cut]
     if split.is_apart:
@@ -166,25 +189,35 @@ def split_remark(
     else:
         remarks = []
         for group in groups:
-            is_trained_on = group.samples > fraction * total and group.recordings[0].pcm_sha256 not in split.held_out
-            if is_trained_on and (len(group.recordings) > 1 or (size < least and group.recordings != cut)):
+            is_trained_on = (
+                group.samples > fraction * total
+                and group.recordings[0].pcm_sha256 not in split.held_out
+            )
+            if is_trained_on and (
+                len(group.recordings) > 1 or (size < least and group.recordings != cut)
+            ):
                 remarks.append(_trained_on(group))
     for recording in cut:
         start = recording.trimmed_before + (recording.samples - split.end) / sample_rate
         remarks.append(f"the end of {recording.path} is held out, from {start:.1f} s on")
     sounds = Counter(label for group in groups for label in group.labels)
     single = sorted(
-        {label for label, number in sounds.items() if number == 1} - {normal_form(recording.label) for recording in cut}
+        {label for label, number in sounds.items() if number == 1}
+        - {normal_form(recording.label) for recording in cut}
     )
     if single:
         more = f" and {len(single) - 5} more" * (len(single) > 5)
-        remarks.append(f"of labels with one sound nothing is held out: {', '.join(single[:5])}{more}")
+        remarks.append(
+            f"of labels with one sound nothing is held out: {', '.join(single[:5])}{more}"
+        )
     if size < least:
         remarks.append("held-out figures rest on little sound")
     if not remarks and size <= most:
         return ""
     asked = f"({size / total:.0%}, asked {fraction:.0%})"
-    return "; ".join([f"held out: {size / sample_rate:.1f} of {total / sample_rate:.1f} s {asked}", *remarks])
+    return "; ".join(
+        [f"held out: {size / sample_rate:.1f} of {total / sample_rate:.1f} s {asked}", *remarks]
+    )
 
 
 def _trained_on(group: Group) -> str:

@@ -1,4 +1,4 @@
-"""A model of one recording, made in a second: with the shipped weights, and nothing trained."""
+"""One-shot model of a single recording: made in a second with the pretrained weights, without training."""
 
 import os
 from collections.abc import Iterator
@@ -19,21 +19,21 @@ from distill.codec.streaming import decode, encode, noise_of, within_full_scale
 from distill.codes.sequences import CodedRecording
 from distill.codes.store import Codes
 from distill.errors import AudioError, ParamsError
+from distill.generate.context import GenerationContext, Recorded
 from distill.generate.faults import Samples
 from distill.generate.sounds import COARSE_FROM
-from distill.generate.source import Recorded, Source
 from distill.model_file.format import Bundle, BundleMetadata
 from distill.params import default_params
 from distill.prior.pretrained import pretrained_prior
 from distill.storage.weights import weights_sha256
 from distill.training.distributed import usual_tensors
 
-SHORTEST_SECONDS = 0.025  # a frame of codes: takes of less are near silence
+SHORTEST_SECONDS = 0.025  # one frame of codes; shorter takes would be near silence
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let PyTorch compute in one thread: in small steps, two that wait for each other on a busy computer take far longer."""
+    """Limit PyTorch to one thread: on a busy computer, threads that wait for each other are far slower."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -43,18 +43,18 @@ def one_thread() -> Iterator[None]:
 
 
 class ModelOfOne(Model):
-    """A model of a single recording with the shipped weights, for which nothing was trained, on the CPU.
+    """One-shot model of a single recording, with the pretrained weights, on the CPU.
 
-    `recording` are its samples `[N]`, `codes` its codes `[F, Q]`, and `own_side_info` its side information,
-    `own_rate` the sample rate of the file, which takes of the file `path` have, too.
+    The recording in the file `path` has samples `recording` `[N]`, `codes` `[F, Q]`, side information `own_side_info`
+    and sample rate `own_rate`. Takes of the file have the same rate.
     """
 
     @usual_tensors()
     def __init__(self, path: Path) -> None:
-        """Make it of an audio file. Remarks on the file are AudioWarnings. Raises AudioError.
+        """Make the model from an audio file. Remarks on the file are AudioWarnings. Raises AudioError.
 
-        The codec has the pretrained decoder, and projection, codebooks and sets of partials as training begins with,
-        fitted to this recording alone: with synthetic sounds, as in training, it would decode it no better.
+        The codec has the pretrained decoder. Projection, codebooks and sets of partials are initialised as in training,
+        but from this recording alone: adding synthetic sounds, as in training, decodes it no better.
         """
         codec, self.recording, self.own_side_info, self.own_rate = _fitted(path)
         audio = torch.from_numpy(self.recording)[None]
@@ -62,7 +62,7 @@ class ModelOfOne(Model):
         noise = noise_of(codec, self.own_side_info, codes.shape[1])
         codec.texture_head.amplify(
             float(audio.norm() / decode(codec, codes, noise).norm())
-        )  # loudness has steps of 2 dB
+        )  # codes have loudness in steps of 2 dB
         self.codes: Codes = codes[0].numpy()
         self.path, sizes = path, codec.architecture.codebook_sizes
         counted = [CodedRecording([self.codes], path=path.name)]
@@ -74,11 +74,11 @@ class ModelOfOne(Model):
             codec_sha256=weights_sha256(codec),
         )
         self.bundle = Bundle(codec, prior, metadata)
-        self.source = Source(
+        self.context = GenerationContext(
             codec,
             prior,
             path=path,
-            strength=COARSE_FROM,  # the most that leaves tones and coarse spectra as they are
+            strength=COARSE_FROM,  # maximum strength that keeps tones and coarse spectra
             single=Recorded(self.recording, self.codes, self.own_side_info, self.own_rate),
             untrained=(
                 f"made from {path.name} alone with the shipped weights; nothing was trained: takes are compared with this "
@@ -88,7 +88,7 @@ class ModelOfOne(Model):
 
 
 class _Fitted(NamedTuple):
-    """A codec that is fitted to an audio file, its samples `[N]`, its side information, and the file's sample rate."""
+    """Codec fitted to an audio file, samples `[N]`, side information, and the sample rate of the file."""
 
     codec: VQVAE
     samples: Samples
@@ -97,7 +97,7 @@ class _Fitted(NamedTuple):
 
 
 def _fitted(path: Path) -> _Fitted:
-    """A codec that is fitted to an audio file. Raises AudioError."""
+    """Fit a codec to an audio file. Raises AudioError."""
     params = default_params()
     with TemporaryDirectory() as folder:
         corpus = corpus_of_one(path, Path(folder))
@@ -107,7 +107,9 @@ def _fitted(path: Path) -> _Fitted:
                 f"{path}: expected at least {SHORTEST_SECONDS} s of sound, found {entry.seconds:.3f} s; name a longer "
                 "recording"
             )
-        codec = build_vqvae(corpus.sample_rate, params.vqvae_config(len(corpus.entries)), params.seed)
+        codec = build_vqvae(
+            corpus.sample_rate, params.vqvae_config(len(corpus.entries)), params.seed
+        )
         with one_thread():
             initialise(codec, corpus, corpus.entries, params.seed, synthetic=False)
         samples = within_full_scale(codec, corpus.read(entry), str(path))
@@ -115,10 +117,10 @@ def _fitted(path: Path) -> _Fitted:
 
 
 def model_of(recording: str | os.PathLike[str]) -> ModelOfOne:
-    """Make a model of one audio file, in a second and without training; `vary` and `kit` make takes of its `recording`.
+    """Make a one-shot model of an audio file, in a second and without training; `vary` and `kit` make takes of it.
 
-    Equal files give equal models. A remark on the file is an AudioWarning. Raises AudioError, and ParamsError for what
-    is no path.
+    Equal files give equal models. Remarks on the file are AudioWarnings. Raises AudioError, and ParamsError if
+    `recording` is not a path.
     """
     if not isinstance(recording, str | os.PathLike):
         raise ParamsError(

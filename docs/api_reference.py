@@ -1,4 +1,4 @@
-"""The Python API in Markdown. Signatures are those of the source, letter by letter: the same on every Python."""
+"""The Python API in Markdown. Signatures are copied from the source, letter by letter: the same on every Python."""
 
 import ast
 import inspect
@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-# The public names of modules; without names those of `__all__`, functions first.
+# The public names of modules; without names all of `__all__`, functions first.
 MODULES: dict[str, tuple[str, ...]] = {
     "distill": (),
     "distill.api": ("Model",),
@@ -19,7 +19,13 @@ MODULES: dict[str, tuple[str, ...]] = {
     "distill.generate.results": ("Result", "Generated", "Varied", "Similarity"),
     "distill.kit.kit": ("Kit", "KitGroup", "KitSound"),
     "distill.params": (),
-    "distill.errors": ("DistillError", "ParamsError", "AudioError", "ArtifactError", "AudioWarning"),
+    "distill.errors": (
+        "DistillError",
+        "ParamsError",
+        "AudioError",
+        "ArtifactError",
+        "AudioWarning",
+    ),
 }
 
 
@@ -38,7 +44,11 @@ def _module(name: str, names: tuple[str, ...]) -> list[str]:
 
 
 def _described(value: Any) -> list[str]:
-    return _class(value) if inspect.isclass(value) else [_code(_signature(value)), _text(inspect.getdoc(value))]
+    return (
+        _class(value)
+        if inspect.isclass(value)
+        else [_code(_signature(value)), _text(inspect.getdoc(value))]
+    )
 
 
 def _class(kind: type) -> list[str]:
@@ -47,18 +57,38 @@ def _class(kind: type) -> list[str]:
     assert isinstance(node, ast.ClassDef)
     members = {name: value for name, value in vars(kind).items() if not name.startswith("_")}
     defined = [part for part in node.body if isinstance(part, ast.FunctionDef)]
-    listed = [part for part in defined if isinstance(members.get(part.name), property | cached_property)]
+    listed = [
+        part for part in defined if isinstance(members.get(part.name), property | cached_property)
+    ]
     called = [members[part.name] for part in defined if part.name in members and part not in listed]
-    called += [value for value in members.values() if "__signature__" in getattr(value, "__dict__", {})]
+    called += [
+        value for value in members.values() if "__signature__" in getattr(value, "__dict__", {})
+    ]
     start = [part for part in defined if part.name == "__init__"]
-    fields = [part for part in node.body if isinstance(part, ast.AnnAssign) and not issubclass(kind, BaseModel)]
-    head = [*(_source(kind, part.lineno, part.end_lineno) for part in fields), *(_header(kind, one) for one in start)]
+    fields = [
+        part
+        for part in node.body
+        if isinstance(part, ast.AnnAssign) and not issubclass(kind, BaseModel)
+    ]
+    head = [
+        *(_source(kind, part.lineno, part.end_lineno) for part in fields),
+        *(_header(kind, one) for one in start),
+    ]
     bases = f"({', '.join(map(ast.unparse, node.bases))})" if node.bases else ""
     lines = [f"class {kind.__name__}{bases}", *(textwrap.indent(one, "    ") for one in head)]
     docs = [_text(doc) for doc in (ast.get_docstring(node), *map(ast.get_docstring, start)) if doc]
     properties = [_property(part) for part in listed]
-    methods = [part for value in called for part in [f"#### `{kind.__name__}.{value.__name__}`", *_described(value)]]
-    return [_code("\n".join(lines)), *docs, *(["\n".join(properties)] if properties else []), *methods]
+    methods = [
+        part
+        for value in called
+        for part in [f"#### `{kind.__name__}.{value.__name__}`", *_described(value)]
+    ]
+    return [
+        _code("\n".join(lines)),
+        *docs,
+        *(["\n".join(properties)] if properties else []),
+        *methods,
+    ]
 
 
 def _property(node: ast.FunctionDef) -> str:
@@ -72,7 +102,8 @@ def _signature(function: Any) -> str:
     if made is None:
         return _header(function, _node(function))
     bare = [
-        one.replace(annotation=inspect.Parameter.empty, default=_plain(one.default)) for one in made.parameters.values()
+        one.replace(annotation=inspect.Parameter.empty, default=_plain(one.default))
+        for one in made.parameters.values()
     ]
     header = f"def {function.__name__}{inspect.Signature(bare)}"
     return "\n    ".join(textwrap.wrap(header, 100))
@@ -86,7 +117,9 @@ class _Name(str):
 
 def _plain(default: Any) -> Any:
     """Return a default whose representation is the same in each process: functions and objects by name."""
-    if default is inspect.Parameter.empty or isinstance(default, NoneType | bool | int | float | str | tuple | dict):
+    if default is inspect.Parameter.empty or isinstance(
+        default, NoneType | bool | int | float | str | tuple | dict
+    ):
         return default
     return _Name(getattr(default, "__name__", f"{type(default).__name__}()"))
 
@@ -121,5 +154,7 @@ def _code(text: str) -> str:
 def _text(docstring: str | None) -> str:
     """A docstring is plain text with code in backticks: escape what Markdown would read otherwise."""
     parts = re.split(r"(``?[^`]+``?)", docstring or "")
-    parts[::2] = [re.sub(r"([*<|\\]|(?<!\w)_|_(?!\w)|(?<=\])\()", r"\\\1", text) for text in parts[::2]]
+    parts[::2] = [
+        re.sub(r"([*<|\\]|(?<!\w)_|_(?!\w)|(?<=\])\()", r"\\\1", text) for text in parts[::2]
+    ]
     return "".join(parts)

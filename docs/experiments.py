@@ -33,7 +33,9 @@ CURVES = "held-out perplexity"  # a plot of dvc.yaml
 RUNS = "/#/experiments/1/runs?workflowType=machine_learning"  # of MLflow's page, as the page links to it
 PRIORS = "tags.`dvc.stage` = 'train_prior'"
 WIDTH, HEIGHT = 1100, 620
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 SECONDS = 180.0  # that MLflow's page may take to answer
 
 
@@ -47,7 +49,7 @@ def commands(page: str) -> list[list[str]]:
 def draw_curves(plots: dict[str, Any], path: Path) -> None:
     """Draw the perplexity of experiments as the page of `dvc plots diff` does, from what its `--json` says.
 
-    That page draws with Vega, which its reader's browser loads from the network.
+    Vega, which draws that page, is loaded from the network by the reader's browser.
     """
     figure = Figure(figsize=(8.0, 3.4), dpi=100, layout="constrained")
     axis = figure.subplots()
@@ -72,7 +74,9 @@ def mlflow_page(folder: Path, environment: dict[str, str]) -> Iterator[str]:
         port = free.getsockname()[1]
     command, quiet = [sys.executable, "-m", "stages.mlflow_page"], subprocess.DEVNULL
     variables = {**environment, "PORT": str(port)}
-    server = subprocess.Popen(command, cwd=folder, env=variables, stdout=quiet, stderr=quiet, start_new_session=True)
+    server = subprocess.Popen(
+        command, cwd=folder, env=variables, stdout=quiet, stderr=quiet, start_new_session=True
+    )
     address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + SECONDS
     try:
         while True:
@@ -90,7 +94,7 @@ def mlflow_page(folder: Path, environment: dict[str, str]) -> Iterator[str]:
 
 
 def open_runs(tab: Any, address: str, runs: int) -> None:
-    """Open the runs of priors, of which there are so many; a `tab` is Playwright's page."""
+    """Open the runs of priors, `count` of them; a `tab` is Playwright's page."""
     tab.goto(address + RUNS)
     tab.get_by_role("button", name="Close").click()  # the assistant
     tab.get_by_role("button", name="Toggle sidebar").click()
@@ -108,7 +112,9 @@ def choose_columns(tab: Any, *added: str) -> None:
         tab.locator("strong").get_by_text(name, exact=True).first.click()
     tab.keyboard.press("Escape")
     for name in added:
-        tab.locator(f".ag-header-cell:has-text('{name}') .ag-header-cell-resize").dblclick(force=True)
+        tab.locator(f".ag-header-cell:has-text('{name}') .ag-header-cell-resize").dblclick(
+            force=True
+        )
 
 
 def open_chart(tab: Any, metric: str) -> None:
@@ -153,7 +159,9 @@ def take_pictures(address: str, runs: int, folder: Path) -> None:
         tab = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         open_runs(tab, address, runs)
         choose_columns(tab, "best/epoch", "best/val_perplexity")
-        tab.screenshot(path=folder / "mlflow-runs.png", clip={"x": 0, "y": 0, "width": WIDTH, "height": 400})
+        tab.screenshot(
+            path=folder / "mlflow-runs.png", clip={"x": 0, "y": 0, "width": WIDTH, "height": 400}
+        )
         open_chart(tab, "val_perplexity")
         tab.screenshot(path=folder / "mlflow-chart.png")
         open_parallel_coordinates(tab, "hidden_size", "best/val_perplexity")
@@ -167,25 +175,37 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         clone = Path(temporary) / "distill"
         programs = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_"))}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("DVC_", "MLFLOW_"))
+        }
         environment = {**kept, "PATH": programs, "PYTHONPATH": str(clone), "COLUMNS": "100"}
 
         def run(*words: str) -> str:
-            done = subprocess.run(words, cwd=clone, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+            done = subprocess.run(
+                words, cwd=clone, env=environment, stdout=subprocess.PIPE, text=True, check=True
+            )
             return done.stdout
 
         subprocess.run(["git", "clone", "--quiet", str(Path.cwd()), str(clone)], check=True)
         run("git", "branch", "--move", "main")
         run(sys.executable, "-m", "stages.repro", "--no-pull")
-        run("git", "commit", "--quiet", "--all", "--allow-empty", "--message", "Results of the demo")
-        printed = {" ".join(words[:3]): run(sys.executable, "-m", *words) for words in commands(text)}
+        run(
+            "git", "commit", "--quiet", "--all", "--allow-empty", "--message", "Results of the demo"
+        )
+        printed = {
+            " ".join(words[:3]): run(sys.executable, "-m", *words) for words in commands(text)
+        }
         rows = [line.rstrip() for line in printed["dvc exp show"].strip("\n").splitlines()]
         before, after = map(re.escape, TABLE)
         block = "".join((TABLE[0], *(f"{row}\n" for row in rows), TABLE[1]))
         written = re.sub(f"{before}.*?{after}", lambda _: block, text, flags=re.DOTALL)
         PAGE.write_text(PRINTED.sub(date.today().isoformat(), written), encoding="utf-8")
         (diff,) = (words for words in commands(text) if words[:3] == ["dvc", "plots", "diff"])
-        draw_curves(json.loads(run(sys.executable, "-m", *diff, "--json")), PICTURES / "plots-diff.png")
+        draw_curves(
+            json.loads(run(sys.executable, "-m", *diff, "--json")), PICTURES / "plots-diff.png"
+        )
         with mlflow_page(clone, environment) as address:
             take_pictures(address, 4, PICTURES)
 

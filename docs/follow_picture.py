@@ -50,7 +50,10 @@ def main() -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    models = [(distill.load(path), label) for path, _, label in (named.partition("=") for named in sys.argv[1:])]
+    models = [
+        (distill.load(path), label)
+        for path, _, label in (named.partition("=") for named in sys.argv[1:])
+    ]
     rate = models[0][0].sample_rate
     truth = yin(voice(rate), rate)
     rows = [("sung", voice(rate), rate)]
@@ -58,24 +61,38 @@ def main() -> None:
         sung = voice(model.sample_rate)
         (sound,) = model.generate(follow=sung, label=label or None, seed=1, width=0).sounds
         rows.append(((label or model.path.stem).replace("_", " "), sound, model.sample_rate))
-    figure, axes = plt.subplots(len(rows), 1, figsize=(9, 2.1 * len(rows)), sharex=True, layout="constrained")
+    figure, axes = plt.subplots(
+        len(rows), 1, figsize=(9, 2.1 * len(rows)), sharex=True, layout="constrained"
+    )
     for axis, (name, sound, rate) in zip(axes, rows, strict=True):
-        windows = sliding_window_view(np.pad(sound, WINDOW // 2), WINDOW)[:: WINDOW // 16] * np.hanning(WINDOW)
+        windows = sliding_window_view(np.pad(sound, WINDOW // 2), WINDOW)[
+            :: WINDOW // 16
+        ] * np.hanning(WINDOW)
         power = 20 * np.log10(np.abs(np.fft.rfft(windows)) + 1e-4)[:, : HIGHEST * WINDOW // rate]
         span = (0, len(sound) / rate, 0, HIGHEST / 1000)
         axis.imshow(
-            power.T, origin="lower", aspect="auto", extent=span, vmin=power.max() - 70, vmax=power.max(), cmap="magma"
+            power.T,
+            origin="lower",
+            aspect="auto",
+            extent=span,
+            vmin=power.max() - 70,
+            vmax=power.max(),
+            cmap="magma",
         )
         axis.set_ylabel("kHz")
         axis.set_title(name, loc="left", fontsize=9)
         heard = yin(sound, rate)
         away = heard[: len(truth)] - truth[: len(heard)]
         away = (away - 12 * np.round(away / 12))[np.isfinite(away)]
-        print(f"{name}: {100 * np.median(np.abs(away)):.1f} cents off, {np.mean(np.abs(away) < 0.5):.0%} within 50")
+        print(
+            f"{name}: {100 * np.median(np.abs(away)):.1f} cents off, {np.mean(np.abs(away) < 0.5):.0%} within 50"
+        )
     axes[-1].set_xlabel("seconds")
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=80)
-    Image.open(drawn).convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(PICTURE, optimize=True)
+    Image.open(drawn).convert("P", palette=Image.Palette.ADAPTIVE, colors=64).save(
+        PICTURE, optimize=True
+    )
 
 
 if __name__ == "__main__":

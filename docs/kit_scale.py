@@ -50,7 +50,9 @@ def soundfont_of(folder: Path, into: Path) -> tuple[Path, str]:
     folders = {"HOME": str(into), "XDG_RUNTIME_DIR": str(into), "QT_QPA_PLATFORM": "offscreen"}
     command = [POLYPHONE, "-1", "-i", str(folder / "kit.sfz"), "-d", str(into), "-o", "read"]
     environment = {**os.environ, **folders}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
     return into / "read.sf2", done.stdout + done.stderr
 
 
@@ -61,17 +63,32 @@ def scale(keys: list[int], held: float, gap: float) -> bytes:
         ticks = round(960 * seconds)  # fits two groups of seven bits
         return bytes([0x80 | ticks >> 7, ticks & 0x7F])
 
-    played = b"".join(after(gap) + bytes([0x90, key, 100]) + after(held) + bytes([0x80, key, 0]) for key in keys)
+    played = b"".join(
+        after(gap) + bytes([0x90, key, 100]) + after(held) + bytes([0x80, key, 0]) for key in keys
+    )
     track = played + after(gap) + b"\xff\x2f\x00"
-    return b"MThd" + struct.pack(">IHHH", 6, 0, 1, 480) + b"MTrk" + struct.pack(">I", len(track)) + track
+    return (
+        b"MThd"
+        + struct.pack(">IHHH", 6, 0, 1, 480)
+        + b"MTrk"
+        + struct.pack(">I", len(track))
+        + track
+    )
 
 
 def play(soundfont: Path, midi: bytes, rate: int, into: Path) -> NDArray[np.float64]:
-    """What FluidSynth plays, without reverberation: samples `[N]`."""
+    """Output of FluidSynth, without reverberation: samples `[N]`."""
     assert FLUIDSYNTH is not None
     (into / "scale.mid").write_bytes(midi)
     settings = ["-ni", "-q", "-R", "0", "-C", "0", "-g", "1", "-r", str(rate), "-T", "wav"]
-    command = [FLUIDSYNTH, *settings, "-F", str(into / "out.wav"), str(soundfont), str(into / "scale.mid")]
+    command = [
+        FLUIDSYNTH,
+        *settings,
+        "-F",
+        str(into / "out.wav"),
+        str(soundfont),
+        str(into / "scale.mid"),
+    ]
     subprocess.run(command, capture_output=True, timeout=60, check=True)
     samples: NDArray[np.float64] = soundfile.read(into / "out.wav")[0][:, 0]
     return samples
@@ -96,17 +113,29 @@ def draw(samples: NDArray[np.float64], keys: list[int], cents: list[float], path
     power, frequencies, times = specgram(samples, WINDOW, RATE, noverlap=WINDOW * 3 // 4)
     heard = (frequencies > hertz(keys[0] - 7)) & (frequencies < 3000)
     decibels = 10 * np.log10(power[heard] / power.max() + 1e-12)
-    axis.pcolormesh(times, frequencies[heard], decibels, cmap="magma", vmin=-60, vmax=-5, rasterized=True)
+    axis.pcolormesh(
+        times, frequencies[heard], decibels, cmap="magma", vmin=-60, vmax=-5, rasterized=True
+    )
     axis.set(yscale="log", ylabel="Hz")
     axis.set_yticks([100, 200, 500, 1000, 2000], ["100", "200", "500", "1000", "2000"])
     begins = [GAP + number * (GAP + HELD) for number in range(len(keys))]
-    axis.hlines([hertz(key) for key in keys], begins, [begin + HELD for begin in begins], color="cyan", linewidth=0.8)
+    axis.hlines(
+        [hertz(key) for key in keys],
+        begins,
+        [begin + HELD for begin in begins],
+        color="cyan",
+        linewidth=0.8,
+    )
     axis.set_xlim(0, begins[-1] + HELD + GAP)
     middles = [begin + HELD / 2 for begin in begins]
     below.axhline(0, color="grey", linewidth=0.5)
     below.plot(middles, cents, "o", markersize=4)
     below.set(ylim=(-20, 20), ylabel="cents off")
-    below.set_xticks(middles, [f"{WHITE[0][WHITE[1].index(key % 12)]}{key // 12 - 1}" for key in keys], fontsize=7)
+    below.set_xticks(
+        middles,
+        [f"{WHITE[0][WHITE[1].index(key % 12)]}{key // 12 - 1}" for key in keys],
+        fontsize=7,
+    )
     figure.savefig(path, format="png", pil_kwargs={"optimize": True})
 
 
@@ -120,11 +149,15 @@ def show(kit: Path, folder: Path) -> None:
     draw(samples, keys, cents, PICTURE)
     lines = ["| octave | " + " | ".join(WHITE[0]) + " |", "|---" * 8 + "|"]
     for octave, row in zip(OCTAVES, np.array_split(cents, len(OCTAVES)), strict=True):
-        lines.append(f"| {octave} | " + " | ".join(f"{value + 0.0:+.1f}" for value in row.round(1)) + " |")
+        lines.append(
+            f"| {octave} | " + " | ".join(f"{value + 0.0:+.1f}" for value in row.round(1)) + " |"
+        )
     before, after = map(re.escape, TABLE)
     block = "".join((TABLE[0], *(f"{line}\n" for line in lines), TABLE[1]))
     text = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(re.sub(f"{before}.*?{after}", lambda _: block, text, flags=re.DOTALL), encoding="utf-8")
+    PAGE.write_text(
+        re.sub(f"{before}.*?{after}", lambda _: block, text, flags=re.DOTALL), encoding="utf-8"
+    )
 
 
 def main() -> None:

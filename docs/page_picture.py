@@ -21,7 +21,9 @@ def main() -> None:
             page.locator("#seed textarea, #seed input").first.fill("3")
             page.wait_for_timeout(1000)
             page.locator("#generate-start").click()
-            page.wait_for_function("document.querySelectorAll('#cards img').length === 4", timeout=120_000)
+            page.wait_for_function(
+                "document.querySelectorAll('#cards img').length === 4", timeout=120_000
+            )
             page.locator("button:has-text('More settings'):visible").first.click()
             page.wait_for_timeout(2000)
             page.screenshot(path=PICTURE)

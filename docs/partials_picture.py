@@ -35,15 +35,25 @@ def main() -> None:
     model = distill.load("models/demo.distill")
     rate = model.sample_rate
     recordings = {name: model.samples(path) for name, path in RECORDINGS.items()}
-    figure, axes = plt.subplots(3, 3, figsize=(9, 7), sharex="row", sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        3, 3, figsize=(9, 7), sharex="row", sharey=True, layout="constrained"
+    )
     for row, (name, recording) in zip(axes, recordings.items(), strict=True):
         before, _ = soundfile.read(STATIC / "sounds" / f"{name}_before.flac", dtype="float32")
-        now = model.decode(model.encode(recording), model.side_info(recording).in_mono)[: len(recording)]
-        for axis, column, sound in zip(row, COLUMNS, (recording, before[: len(recording)], now), strict=True):
+        now = model.decode(model.encode(recording), model.side_info(recording).in_mono)[
+            : len(recording)
+        ]
+        for axis, column, sound in zip(
+            row, COLUMNS, (recording, before[: len(recording)], now), strict=True
+        ):
             if column != "before":
                 write_audio(STATIC / "sounds" / f"{name}_{column}.flac", sound, rate, "flac")
-            windows = sliding_window_view(np.pad(sound, WINDOW // 2), WINDOW)[:: WINDOW // 16] * np.blackman(WINDOW)
-            level = 20 * np.log10(np.abs(np.fft.rfft(windows)) + 1e-4)[:, : HIGHEST * WINDOW // rate]
+            windows = sliding_window_view(np.pad(sound, WINDOW // 2), WINDOW)[
+                :: WINDOW // 16
+            ] * np.blackman(WINDOW)
+            level = (
+                20 * np.log10(np.abs(np.fft.rfft(windows)) + 1e-4)[:, : HIGHEST * WINDOW // rate]
+            )
             span = (0, len(sound) / rate, 0, HIGHEST / 1000)
             colours = {"vmin": level.max() - 90, "vmax": level.max(), "cmap": "magma"}
             axis.imshow(level.T, origin="lower", aspect="auto", extent=span, **colours)

@@ -1,4 +1,4 @@
-"""What README shows of the last `make repro`: its summary, and a picture of recordings beside new sounds.
+"""Parts of README from the last `make repro`: its summary, and a picture of recordings next to new sounds.
 
 `python docs/readme_parts.py`, run from the repository's root, writes both.
 """
@@ -28,7 +28,7 @@ Sound = NDArray[np.float32]
 
 
 def summary() -> str:
-    """What `make repro` printed last, as on a terminal of 80 columns. It has to have run all stages."""
+    """Last output of `make repro`, as on a terminal of 80 columns. It has to have run all stages."""
     stages = ["prepare", *CODE]
     last = run_log()[-len(stages) :]
     ran = [entry["stage"] for entry in last]
@@ -58,10 +58,14 @@ def write_picture(path: Path) -> None:
     for column, (name, (recording, new, rate)) in enumerate(chosen):
         seconds = max(len(recording), len(new)) / rate
         for axis, samples in zip(axes[:, column], (recording, new), strict=True):
-            levels = spectrogram_db(np.pad(samples, (0, round(seconds * rate) - len(samples))), rate)
+            levels = spectrogram_db(
+                np.pad(samples, (0, round(seconds * rate) - len(samples))), rate
+            )
             frequencies = np.linspace(0, rate / 2000, len(levels))
             times = np.linspace(0, seconds, levels.shape[1])
-            axis.pcolormesh(times, frequencies, levels, cmap="magma", vmin=FLOOR_DB, vmax=0, rasterized=True)
+            axis.pcolormesh(
+                times, frequencies, levels, cmap="magma", vmin=FLOOR_DB, vmax=0, rasterized=True
+            )
             axis.set_yscale("asinh", linear_width=0.7)
             axis.set_yticks([0, 0.5, 1, 2, 5, 10], ["0", "0.5", "1", "2", "5", "10"])
             axis.set_ylim(0, frequencies[-1])
@@ -78,7 +82,9 @@ def main() -> None:
     before, after = map(re.escape, MARKS)
     block = MARKS[0] + summary() + MARKS[1]
     text = README.read_text(encoding="utf-8")
-    README.write_text(re.sub(f"{before}.*?{after}", lambda _: block, text, flags=re.DOTALL), encoding="utf-8")
+    README.write_text(
+        re.sub(f"{before}.*?{after}", lambda _: block, text, flags=re.DOTALL), encoding="utf-8"
+    )
     write_picture(PICTURE)
 
 

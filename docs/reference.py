@@ -41,12 +41,12 @@ import distill
 
 model = distill.load("models/demo.distill")
 made = model.generate(n=8, seconds=2, seed=0)  # made.sounds: float32 arrays at made.sample_rate
-print(made.table())  # a pandas data frame: length, verdict and nearest recording of each sound
-scale = model.generate(note="C3:C4", seed=0)  # 13 sounds, one at each note; scale.pitches is what was measured
-codes = model.encode(made.sounds[0])  # [frames, levels]; model.decode(codes, made.side_info[0]) gives the sound
+print(made.table())  # a data frame: length, verdict, nearest recording
+scale = model.generate(note="C3:C4", seed=0)  # 13 sounds; see scale.pitches
+codes = model.encode(made.sounds[0])  # [frames, levels]; back with model.decode
 takes = model.vary("kick.wav", n=8, strength=0.3, seed=1)
 print(model.kit("my-kit", seed=7).table())  # the sounds of a kit, with keys and verdicts
-model.kit("my-bass", notes="C1:C4", every=3, labels=["bass"])  # an instrument in tune, over all keys
+model.kit("my-bass", notes="C1:C4", every=3, labels=["bass"])  # all keys
 print(model.history)  # the loss curves of its training as a pandas data frame
 ```
 
@@ -68,7 +68,9 @@ def commands() -> dict[str, Any]:
 def flags(command: Any) -> set[str]:
     """All flags of a command."""
     options = (option for option in command.params if option.param_type_name == "option")
-    return {flag for option in options for flag in (*option.opts, *option.secondary_opts)} | {"--help"}
+    return {flag for option in options for flag in (*option.opts, *option.secondary_opts)} | {
+        "--help"
+    }
 
 
 def commands_markdown() -> str:
@@ -80,20 +82,30 @@ def settings_markdown() -> str:
     """A table for every section of `params.yaml`: each key, its value there, what it may be and what it means."""
     values = read_yaml(ROOT / "params.yaml")
     sections: dict[str, list[str]] = {}
-    for path in _paths({key: value for key, value in values.items() if key not in ("qualities", "tiers")}):
+    for path in _paths(
+        {key: value for key, value in values.items() if key not in ("qualities", "tiers")}
+    ):
         about, (section, _, key) = setting(path), path.rpartition(".")
         cells = (f"`{key}`", f"`{_plain(about.default)}`", _allowed(about), about.help)
         sections.setdefault(section, []).append(_row(*cells))
     head = [_row("key", "value", "allowed", "meaning"), _row(*["---"] * 4)]
     return "\n\n".join(
-        f"## {f'`{name}`' if name else 'Top level'}\n\n" + "\n".join([*head, *rows]) for name, rows in sections.items()
+        f"## {f'`{name}`' if name else 'Top level'}\n\n" + "\n".join([*head, *rows])
+        for name, rows in sections.items()
     )
 
 
 def targets_markdown() -> str:
     """A table of what `make` can do, from the comments of the Makefile."""
-    found = re.findall(r"^([a-z-]+):.*?## (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    rows = [_row(f"`make {name}`", re.sub(r'([A-Z]{2,}=("[^"]*"|\w+))', r"`\1`", text)) for name, text in found]
+    found = re.findall(
+        r"^([a-z-]+):.*?## (.+)$",
+        (ROOT / "Makefile").read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
+    )
+    rows = [
+        _row(f"`make {name}`", re.sub(r'([A-Z]{2,}=("[^"]*"|\w+))', r"`\1`", text))
+        for name, text in found
+    ]
     return "\n".join([_row("target", "what it does"), _row("---", "---"), *rows])
 
 
@@ -112,8 +124,12 @@ def api_page() -> str:
     return f"{API_HEAD}\n{api_markdown()}\n"
 
 
-# What each page of this name in `docs/` has.
-PAGES: dict[str, Callable[[], str]] = {"commands": commands_page, "settings": settings_page, "api": api_page}
+# Content of each page of this name in `docs/`.
+PAGES: dict[str, Callable[[], str]] = {
+    "commands": commands_page,
+    "settings": settings_page,
+    "api": api_page,
+}
 
 
 def write_pages() -> None:
@@ -123,7 +139,9 @@ def write_pages() -> None:
 
 
 def _section(name: str, command: Any) -> str:
-    arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+    arguments = [
+        parameter for parameter in command.params if parameter.param_type_name == "argument"
+    ]
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
     usage = " ".join(["distill", name, *map(_shown, arguments), "[options]"])
     rows = [
@@ -136,10 +154,16 @@ def _section(name: str, command: Any) -> str:
     ]
     for option in options:
         value = "" if option.is_flag else f" {_value(option)}"
-        shown = ", ".join(f"`{flag}{value}`" for flag in sorted([*option.opts, *option.secondary_opts], key=len))
+        shown = ", ".join(
+            f"`{flag}{value}`" for flag in sorted([*option.opts, *option.secondary_opts], key=len)
+        )
         rows.append(_row(shown, _default(option), _help(option)))
-    table = "\n".join([_row("argument or flag", "default", "meaning"), _row("---", "---", "---"), *rows])
-    return f"## `distill {name}`\n\n{_literal(command.help.strip())}\n\n```sh\n{usage}\n```\n\n{table}"
+    table = "\n".join(
+        [_row("argument or flag", "default", "meaning"), _row("---", "---", "---"), *rows]
+    )
+    return (
+        f"## `distill {name}`\n\n{_literal(command.help.strip())}\n\n```sh\n{usage}\n```\n\n{table}"
+    )
 
 
 def _shown(argument: Any) -> str:
@@ -168,7 +192,11 @@ def _default(option: Any) -> str:
 
 
 def _help(option: Any) -> str:
-    bounds = [f"{word} {bound}" for word, bound in (("from", option.min), ("to", option.max)) if bound is not None]
+    bounds = [
+        f"{word} {bound}"
+        for word, bound in (("from", option.min), ("to", option.max))
+        if bound is not None
+    ]
     within = f" ({' '.join(bounds)})" if bounds else ""
     return f"{_literal(option.help or '')}{within}"
 
@@ -188,7 +216,11 @@ def _paths(values: Any, before: str = "") -> Iterator[str]:
 
 
 def _allowed(about: Setting) -> str:
-    bounds = [f"{word} {_plain(about.bounds[name])}" for name, word in BOUNDS.items() if name in about.bounds]
+    bounds = [
+        f"{word} {_plain(about.bounds[name])}"
+        for name, word in BOUNDS.items()
+        if name in about.bounds
+    ]
     choices = [f"`{choice}`" for choice in (*about.choices, *(["auto"] if about.auto_by else []))]
     kind = [] if about.choices and about.type is str else [" ".join([TYPES[about.type], *bounds])]
     return " or ".join([*kind, ", ".join(choices)] if choices else kind)

@@ -26,7 +26,9 @@ def main() -> None:
         "sung": sung,
         "followed": model.generate(follow=sung, seed=2).sounds[0],
     }
-    made |= {f"new_{number}": sound for number, sound in enumerate(model.generate(n=4, seed=3).sounds, 1)}
+    made |= {
+        f"new_{number}": sound for number, sound in enumerate(model.generate(n=4, seed=3).sounds, 1)
+    }
     for name, sound in made.items():
         path = SOUNDS / f"{name}.ogg"
         write_audio(path, sound, rate, "ogg")

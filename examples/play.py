@@ -16,7 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-NOISE_HERTZ = (300, 850, 1550, 2530, 4000, 6120, 9080, 14_000)  # middles of the bands of a noise floor
+NOISE_HERTZ = (
+    300,
+    850,
+    1550,
+    2530,
+    4000,
+    6120,
+    9080,
+    14_000,
+)  # middles of the bands of a noise floor
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -30,18 +39,26 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
     for name, entry in header.items():
         begin, end = (8 + length + offset for offset in entry["data_offsets"])
         kinds = {"F16": "<f2", "F32": "<f4", "I64": "<i8", "U16": "<u2", "U8": "u1"}
-        tensors[name] = np.frombuffer(data[begin:end], kinds[entry["dtype"]]).reshape(entry["shape"])
+        tensors[name] = np.frombuffer(data[begin:end], kinds[entry["dtype"]]).reshape(
+            entry["shape"]
+        )
     return values, tensors
 
 
 def under(prefix: str, tensors: dict[str, Array]) -> dict[str, Array]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def erf(x: Array) -> Array:
     """The error function, to 2e-7 (Abramowitz and Stegun 1964, 7.1.26)."""
     t = 1 / (1 + 0.3275911 * np.abs(x))
-    series = (((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592
+    series = (
+        ((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736
+    ) * t + 0.254829592
     return np.asarray(np.sign(x) * (1 - series * t * np.exp(-(x**2))))
 
 
@@ -56,10 +73,15 @@ def norm(x: Array, part: dict[str, Array], name: str) -> Array:
 
 def convolved(x: Array, weight: Array, bias: Array) -> Array:
     """`[T, inputs]` with weights `[outputs, inputs, 7]`, or `[width, 1, 7]` for each feature by itself."""
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((3, 3), (0, 0))), 7, axis=0)  # [T, inputs, 7]
+    windows = np.lib.stride_tricks.sliding_window_view(
+        np.pad(x, ((3, 3), (0, 0))), 7, axis=0
+    )  # [T, inputs, 7]
     each = len(weight) == x.shape[1] and weight.shape[1] == 1
     return np.asarray(
-        np.einsum("tik,ik->ti" if each else "tik,oik->to", windows, weight[:, 0] if each else weight) + bias
+        np.einsum(
+            "tik,ik->ti" if each else "tik,oik->to", windows, weight[:, 0] if each else weight
+        )
+        + bias
     )
 
 
@@ -84,17 +106,25 @@ def mel_filters(rate: int, n_fft: int, bands: int) -> Array:
     return np.maximum(0, np.minimum(rising, falling))
 
 
-def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array, noise_floor: Array) -> Array:
+def decoded(
+    values: dict[str, Any], tensors: dict[str, Array], codes: Array, noise_floor: Array
+) -> Array:
     """The section "From codes to sound", step by step, of codes `[F, Q]` and a noise floor `[rows, 8]`."""
     geometry = values["spectrogram_config"]
-    n_fft, hop, bands, frames_stacked = (geometry[key] for key in ("n_fft", "hop_length", "n_mels", "stack"))
+    n_fft, hop, bands, frames_stacked = (
+        geometry[key] for key in ("n_fft", "hop_length", "n_mels", "stack")
+    )
     books, kernels = tensors["codec.quantizer.codebooks"], tensors["codec.quantizer.kernels"]
     words = np.stack(
-        [np.zeros((len(codes), books.shape[2])), *(book[c] for book, c in zip(books, codes.T[4:], strict=True))]
+        [
+            np.zeros((len(codes), books.shape[2])),
+            *(book[c] for book, c in zip(books, codes.T[4:], strict=True)),
+        ]
     )
     plain, finer = (np.pad(part.sum(0), ((2, 2), (0, 0))) for part in (words[:2], words[2:]))  # 1
     latents = sum(  # 2
-        kernels[0, k] * plain[k : k + len(codes)] + kernels[1, k] * finer[k : k + len(codes)] for k in range(5)
+        kernels[0, k] * plain[k : k + len(codes)] + kernels[1, k] * finer[k : k + len(codes)]
+        for k in range(5)
     )
     fine, steps = 2 * max(1, 2 * bands // 5), geometry["envelope_steps"]
     counts = frames_stacked * np.array([bands, fine, steps])
@@ -120,24 +150,38 @@ def decoded(values: dict[str, Any], tensors: dict[str, Array], codes: Array, noi
     out = hidden @ tensors["codec.head.weight"].T + tensors["codec.head.bias"]
     magnitude, phase = np.split(out, 2, axis=1)  # 7
     turns = (np.arange(hops)[:, None] % 4 + 2) * np.arange(n_fft // 2 + 1) % 4
-    spectrum = np.exp(np.minimum(7, np.log(base) + magnitude)) * np.exp(1j * (phase + turns * np.pi / 2))
+    spectrum = np.exp(np.minimum(7, np.log(base) + magnitude)) * np.exp(
+        1j * (phase + turns * np.pi / 2)
+    )
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)  # 8
     margin = (n_fft - hop) // 2
-    texture = hidden @ tensors["codec.texture_head.weight"].T + tensors["codec.texture_head.bias"]  # 9
+    texture = (
+        hidden @ tensors["codec.texture_head.weight"].T + tensors["codec.texture_head.bias"]
+    )  # 9
     share, gains, trusts = np.split(texture, [n_fft // 2 + 1, n_fft // 2 + 33], axis=1)
     noise = np.pad(noise_of(codes, frames_stacked * hop) / np.sqrt((window**2).sum()), margin)
     pieces = np.lib.stride_tricks.sliding_window_view(noise, n_fft)[::hop]
     between = toneless @ (filters / np.maximum(filters.sum(1, keepdims=True), 1e-9)).T
-    spectrum = spectrum + np.exp(np.minimum(7, np.log(base) + share)) * between * np.fft.rfft(pieces * window)
+    spectrum = spectrum + np.exp(np.minimum(7, np.log(base) + share)) * between * np.fft.rfft(
+        pieces * window
+    )
     spectrum = spectrum * (filters.sum(1) > 0.25)
-    spectrum = spectrum + tones.spectrum(hidden @ tensors["codec.tone_head.weight"].T + tensors["codec.tone_head.bias"])
+    spectrum = spectrum + tones.spectrum(
+        hidden @ tensors["codec.tone_head.weight"].T + tensors["codec.tone_head.bias"]
+    )
     audio, squares = np.zeros((2, (hops + 3) * hop))
     for number, piece in enumerate(np.fft.irfft(spectrum, n=n_fft)):
         audio[number * hop : number * hop + n_fft] += piece * window
         squares[number * hop : number * hop + n_fft] += window**2
     audio = (audio / np.maximum(squares, 1e-4))[margin : margin + hops * hop]
     held = np.stack([tones.share, tones.low])
-    audio = matched(audio, parts[2], trusts.reshape(len(codes), -1), np.repeat(held, steps, axis=1), hop // steps)  # 10
+    audio = matched(
+        audio,
+        parts[2],
+        trusts.reshape(len(codes), -1),
+        np.repeat(held, steps, axis=1),
+        hop // steps,
+    )  # 10
     gains = np.clip(gains, -4, 0.7)  # 11
     few = averaged(gains.reshape(-1, 4).mean(1), np.repeat(tones.low, 8))
     gains = gains + tones.share[:, None] * (few.reshape(hops, 8).repeat(4, axis=1) - gains)
@@ -174,17 +218,28 @@ def mel_of(hertz: Array) -> Array:
 class Tones:
     """The section "Tones", one partial after another."""
 
-    def __init__(self, geometry: dict[str, int], sets: dict[str, Array], codes: Array, noise_floor: Array) -> None:
-        self.rate, self.n_fft, self.hop = (geometry[key] for key in ("sample_rate", "n_fft", "hop_length"))
+    def __init__(
+        self, geometry: dict[str, int], sets: dict[str, Array], codes: Array, noise_floor: Array
+    ) -> None:
+        self.rate, self.n_fft, self.hop = (
+            geometry[key] for key in ("sample_rate", "n_fft", "hop_length")
+        )
         self.bands, self.stack, self.codes = geometry["n_mels"], geometry["stack"], codes
         self.pitches = [n + (u - 8) / 16 if n and a else None for _, n, u, a, *_ in codes.tolist()]
-        first = [now is not None and (t == 0 or self.pitches[t - 1] is None) for t, now in enumerate(self.pitches)]
+        first = [
+            now is not None and (t == 0 or self.pitches[t - 1] is None)
+            for t, now in enumerate(self.pitches)
+        ]
         rises = [self.step(t) > 1 and not any(first[max(0, t - 5) : t]) for t in range(len(first))]
         self.begins = [one or other for one, other in zip(first, rises, strict=True)]
         atoms = [max(a - 1, 0) for a in codes[:, 3].tolist()]
         self.numbers, self.floors = [a // 3 for a in atoms], [a % 3 for a in atoms]
         self.partials = [
-            [(k, float(g), float(x)) for k, (g, x) in enumerate(zip(*one, strict=True), start=1) if g > 0]
+            [
+                (k, float(g), float(x))
+                for k, (g, x) in enumerate(zip(*one, strict=True), start=1)
+                if g > 0
+            ]
             for one in zip(sets["ratios"], sets["amplitudes"], strict=True)
         ]
         self.filters = mel_filters(self.rate, self.n_fft, self.bands)
@@ -203,7 +258,9 @@ class Tones:
         seconds = (np.arange(len(self.codes)) + 0.5) * self.stack * self.hop / self.rate
         by_frame = [np.interp(seconds, np.arange(len(values)) + 0.5, column) for column in values.T]
         known, bands = (np.log(hertz) for hertz in (NOISE_HERTZ, self.middles(self.bands)))
-        return np.asarray(10 ** np.array([np.interp(bands, known, frame) for frame in np.transpose(by_frame)]))
+        return np.asarray(
+            10 ** np.array([np.interp(bands, known, frame) for frame in np.transpose(by_frame)])
+        )
 
     def of(self, t: int) -> list[tuple[int, float, float]]:
         return self.partials[self.numbers[t]]
@@ -216,7 +273,9 @@ class Tones:
         n_fft, b = 2 * (len(filters) - 1), hertz * 2 * (len(filters) - 1) / self.rate
         k = np.floor(b)[:, None] + np.arange(-1, 3)
         sizes = n_fft / 4 * np.abs(window_transform(k - b[:, None]))
-        return np.asarray((sizes[..., None] * filters[np.clip(k, 0, n_fft // 2).astype(int)]).sum(1))
+        return np.asarray(
+            (sizes[..., None] * filters[np.clip(k, 0, n_fft // 2).astype(int)]).sum(1)
+        )
 
     def comb(self, t: int, filters: Array) -> tuple[Array, Array, Array]:
         """r, q and s of step b."""
@@ -224,12 +283,16 @@ class Tones:
         known = (bands, pitch, self.numbers[t], self.floors[t])
         if known not in self.combs:
             hertz = [g * frequency(pitch) for _, g, _ in self.of(t)] if pitch is not None else []
-            r = self.response(np.array([one for one in hertz if self.is_heard(one)]), filters).sum(0)
+            r = self.response(np.array([one for one in hertz if self.is_heard(one)]), filters).sum(
+                0
+            )
             reach = min(13, bands - 1)
             w = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1, 2 * reach + 2) / (2 * reach + 3))
             mirrored = np.concatenate([r[1 : reach + 1][::-1], r, r[::-1][1 : reach + 1]])
             s = np.correlate(mirrored, w, "valid") / w.sum()
-            low, high, edge = ((0.03, 0.3, 5000), (0.1, 1.0, 2500), (0.3, 1.0, 8000))[self.floors[t]]
+            low, high, edge = ((0.03, 0.3, 5000), (0.1, 1.0, 2500), (0.3, 1.0, 8000))[
+                self.floors[t]
+            ]
             self.combs[known] = r, np.where(self.middles(bands) < edge, low, high) * s, s
         return self.combs[known]
 
@@ -250,7 +313,10 @@ class Tones:
     def glides(self, t: int) -> bool:
         """Whether pitch glides from frame t - 1 to frame t: step c."""
         step = abs(self.step(t)) if t < len(self.pitches) else math.nan
-        lower = min((pitch for pitch in self.pitches[max(0, t - 1) : t + 1] if pitch is not None), default=math.inf)
+        lower = min(
+            (pitch for pitch in self.pitches[max(0, t - 1) : t + 1] if pitch is not None),
+            default=math.inf,
+        )
         return step <= 1 or (step <= 14 and lower < 60 and any(self.begins[max(0, t - 5) : t]))
 
     def hop_pitch(self, t: int, i: int) -> float:
@@ -266,20 +332,29 @@ class Tones:
         """Hertz, phase and relative amplitude of each partial of a hop by number, from those of the hop before: step d."""
         if self.pitches[t] is None:
             return {}
-        seconds, speeds = self.hop / self.rate, [frequency(self.hop_pitch(t, hop)) for hop in range(self.stack)]
+        seconds, speeds = (
+            self.hop / self.rate,
+            [frequency(self.hop_pitch(t, hop)) for hop in range(self.stack)],
+        )
         now, golden = speeds[i], (math.sqrt(5) - 1) / 2
         middle = (
-            sum(speeds[: self.stack // 2]) - speeds[0] / 2 + self.stack % 2 * speeds[self.stack // 2] / 2
+            sum(speeds[: self.stack // 2])
+            - speeds[0] / 2
+            + self.stack % 2 * speeds[self.stack // 2] / 2
         ) * seconds
         turn = int(self.codes[t, 2]) / 16 - middle
         found = {k: [g * now, g * turn - 0.25 + golden * (k * k - 1), x] for k, g, x in self.of(t)}
         if not hasattr(self, "last"):
             self.last: tuple[int, dict[int, list[float]]] = (-1, {})
         frame, before = self.last
-        is_run = i > 0 or (frame == t - 1 >= 0 and self.numbers[t] == self.numbers[t - 1] and self.glides(t))
+        is_run = i > 0 or (
+            frame == t - 1 >= 0 and self.numbers[t] == self.numbers[t - 1] and self.glides(t)
+        )
         if frame >= t - 1 and before:
             for k, one in found.items():
-                nearest = k if is_run else min(before, key=lambda other: abs(before[other][0] - one[0]))
+                nearest = (
+                    k if is_run else min(before, key=lambda other: abs(before[other][0] - one[0]))
+                )
                 if is_run or abs(before[nearest][0] - one[0]) < 0.03 * one[0]:
                     one[1] = before[nearest][1] + (before[nearest][0] + one[0]) / 2 * seconds
         self.last = (t, found)
@@ -292,7 +367,12 @@ class Tones:
     def separate(self, mel: Array) -> tuple[Array, Array]:
         """Steps e to g: v and the tonal bands, `[T, M]`; keeps the amplitudes."""
         amplitudes = 10 ** np.minimum(steadied(steadied(mel, 4, 0.5), 8, 0.3), 4)
-        t = np.maximum(0, 1 - abs(np.arange(self.bands) - 5 * np.arange(-(-(self.bands - 1) // 5) + 1)[:, None]) / 5)
+        t = np.maximum(
+            0,
+            1
+            - abs(np.arange(self.bands) - 5 * np.arange(-(-(self.bands - 1) // 5) + 1)[:, None])
+            / 5,
+        )
         shares, self.loud = np.zeros(mel.shape), []
         for hop, a in enumerate(amplitudes):
             r, _, s = self.comb(hop // self.stack, self.filters)
@@ -336,7 +416,13 @@ class Tones:
             b = hertz * self.n_fft / self.rate
             bins = np.floor(b).astype(int)[:, None] + np.arange(-3, 5)
             there = (bins >= 0) & (bins <= self.n_fft // 2)
-            sizes = self.n_fft / 4 * window_transform(bins - b[:, None]) * (1.0 - 2.0 * (bins % 2)) * there
+            sizes = (
+                self.n_fft
+                / 4
+                * window_transform(bins - b[:, None])
+                * (1.0 - 2.0 * (bins % 2))
+                * there
+            )
             levels = np.array(list(heard.values())) * np.exp(gain) * np.exp(2j * np.pi * phase)
             np.add.at(found[hop], np.clip(bins, 0, self.n_fft // 2), sizes * levels[:, None])
         return found
@@ -377,7 +463,10 @@ def noise_of(codes: Array, step: int) -> Array:
     u, v = table.reshape(-1, 2).T
     numbers = np.sqrt(-2 * np.log(u)) * np.cos(2 * np.pi * v)
     starts = [
-        wrapped((sum(40503 ** (q + 1) * int(c) for q, c in enumerate(frame)) + 2654435761 * t) * 6364136223846793005)
+        wrapped(
+            (sum(40503 ** (q + 1) * int(c) for q, c in enumerate(frame)) + 2654435761 * t)
+            * 6364136223846793005
+        )
         >> 40
         for t, frame in enumerate(codes)
     ]
@@ -407,7 +496,9 @@ def matched(audio: Array, envelope: Array, trusts: Array, held: Array, step: int
 
 def spline(coefficients: Array, step: int) -> Array:
     """Uniform cubic B-spline: truncated powers, `[steps * step]`."""
-    x = (np.arange(5 * step) + 0.5) / step - 2.5  # from two steps before a coefficient's own to two after it
+    x = (
+        np.arange(5 * step) + 0.5
+    ) / step - 2.5  # from two steps before a coefficient's own to two after it
     shape = sum((-1) ** k * math.comb(4, k) * np.maximum(x + 2 - k, 0) ** 3 for k in range(5)) / 6
     curve = np.zeros((coefficients.size + 4, step))
     for k in range(5):
@@ -426,7 +517,9 @@ def main() -> None:
         sound = decoded(values, weights, codes, noise_floor)[: recording["samples"]]
         path = folder / f"{Path(recording['name']).stem}.wav"
         with wave.open(str(path), "wb") as out:
-            out.setparams((1, 2, values["spectrogram_config"]["sample_rate"], len(sound), "NONE", ""))
+            out.setparams(
+                (1, 2, values["spectrogram_config"]["sample_rate"], len(sound), "NONE", "")
+            )
             out.writeframes(np.clip(np.rint(sound * 32768), -32768, 32767).astype("<i2").tobytes())
         print(path)
 

@@ -42,10 +42,16 @@ class Random:
         return np.asarray((((high << np.uint64(32)) | low) & np.uint64((1 << 53) - 1)) / 2.0**53)
 
 
-def drawn(prior: Graph, seed: int, temperature: float = 1.0, label: str = "", may_end: bool = True) -> Iterator[Array]:
+def drawn(
+    prior: Graph, seed: int, temperature: float = 1.0, label: str = "", may_end: bool = True
+) -> Iterator[Array]:
     """Frames of codes `[Q]` of a new sound, without end unless it ends by itself."""
     facts, random = prior.facts, Random(seed)
-    sizes, window, step = facts["codebook_sizes"], facts["context_frames"], -(-facts["context_frames"] // 2)
+    sizes, window, step = (
+        facts["codebook_sizes"],
+        facts["context_frames"],
+        -(-facts["context_frames"] // 2),
+    )
     frames, most = [np.full(len(sizes), facts["bos"])], facts["most_frames"] if may_end else 0
     number = facts["labels"].index(label) + 1 if label else 0
     start, read = -1, 0
@@ -54,7 +60,8 @@ def drawn(prior: Graph, seed: int, temperature: float = 1.0, label: str = "", ma
         if begin != start:  # a new window, of the last half of the one before
             start, read, cache = begin, begin, np.zeros(facts["cache"], np.float32)
         past, new = (
-            np.array(part, np.int64).reshape(1, -1, len(sizes)) for part in (frames[start:read], frames[read:])
+            np.array(part, np.int64).reshape(1, -1, len(sizes))
+            for part in (frames[start:read], frames[read:])
         )
         read = len(frames)
         codes, cache = prior(
@@ -78,7 +85,11 @@ class Phases:
     """Phases of the partials of tones, frame by frame. A frame's pitch glides to the next one's, which it must know."""
 
     def __init__(self, facts: dict[str, Any]) -> None:
-        self.tunings, self.hop, self.rate = facts["tunings"], facts["hop_length"], facts["sample_rate"]
+        self.tunings, self.hop, self.rate = (
+            facts["tunings"],
+            facts["hop_length"],
+            facts["sample_rate"],
+        )
         self.stack, self.partials = facts["samples_per_frame"] // self.hop, facts["partials"]
         self.ratios = np.zeros((len(facts["ratios"]), self.partials))
         for row, ratios in zip(self.ratios, facts["ratios"], strict=True):
@@ -88,7 +99,10 @@ class Phases:
         self.codes: list[Array] = []
         self.pitches: list[float] = []  # of all frames, NaN where there is no tone
         self.begins, self.firsts = list[bool](), list[bool]()
-        self.before = (np.zeros(self.partials), np.zeros(self.partials))  # Hz and phases of the last hop
+        self.before = (
+            np.zeros(self.partials),
+            np.zeros(self.partials),
+        )  # Hz and phases of the last hop
 
     def add(self, codes: Array) -> None:
         """Add the codes `[Q]` of the next frame."""
@@ -96,8 +110,12 @@ class Phases:
         self.codes.append(codes)
         self.pitches.append(note + tuning / self.tunings - 0.5 if note and atom else np.nan)
         t = len(self.pitches) - 1
-        self.firsts.append(not np.isnan(self.pitches[t]) and (t == 0 or bool(np.isnan(self.pitches[t - 1]))))
-        self.begins.append(self.firsts[t] or (self.step(t) > 1 and not any(self.firsts[max(0, t - 5) : t])))
+        self.firsts.append(
+            not np.isnan(self.pitches[t]) and (t == 0 or bool(np.isnan(self.pitches[t - 1])))
+        )
+        self.begins.append(
+            self.firsts[t] or (self.step(t) > 1 and not any(self.firsts[max(0, t - 5) : t]))
+        )
 
     def step(self, t: int) -> float:
         """Semitones from frame t - 1 to frame t, NaN where there are no two tones."""
@@ -116,14 +134,23 @@ class Phases:
         if np.isnan(self.pitches[t]):
             self.before = (np.zeros(self.partials), phases_before)
             return found
-        into, out, offsets = self.glide(t), self.glide(t + 1), (np.arange(self.stack) + 0.5) / self.stack - 0.5
-        slopes = np.where(offsets < 0, np.nan_to_num(out if np.isnan(into) else into), np.nan_to_num(out))
+        into, out, offsets = (
+            self.glide(t),
+            self.glide(t + 1),
+            (np.arange(self.stack) + 0.5) / self.stack - 0.5,
+        )
+        slopes = np.where(
+            offsets < 0, np.nan_to_num(out if np.isnan(into) else into), np.nan_to_num(out)
+        )
         speeds = 440 * 2 ** ((self.pitches[t] + slopes * offsets - 69) / 12)  # Hz of each hop
         seconds, ratios = self.hop / self.rate, self.ratios[max(0, int(self.codes[t][3]) - 1) // 3]
         shares = np.clip(self.stack / 2 - np.arange(self.stack), 0, 1)
         middle = (speeds @ shares - speeds[0] / 2) * seconds
         phases = (int(self.codes[t][2]) / self.tunings - middle) * ratios + self.spread
-        is_run = not np.isnan(into) and (int(self.codes[t - 1][3]) - 1) // 3 == (int(self.codes[t][3]) - 1) // 3
+        is_run = (
+            not np.isnan(into)
+            and (int(self.codes[t - 1][3]) - 1) // 3 == (int(self.codes[t][3]) - 1) // 3
+        )
         for hop, speed in enumerate(speeds):
             hertz = ratios * speed
             if hop or is_run:
@@ -173,28 +200,47 @@ def decoded(decoder: Graph, frames: Iterable[Array], at_once: int = 32) -> Itera
 
 def main() -> None:
     """Draw a sound and write it."""
-    parser = argparse.ArgumentParser(description="Draws a new sound from an exported model and writes it as it comes.")
+    parser = argparse.ArgumentParser(
+        description="Draws a new sound from an exported model and writes it as it comes."
+    )
     parser.add_argument("folder", type=Path, help="what distill export wrote")
     parser.add_argument("output", type=Path, help="WAV file")
     parser.add_argument("--seconds", type=float, default=10.0, help="at most so long (10)")
     parser.add_argument("--seed", type=int, default=0, help="a number up to 4294967295 (0)")
-    parser.add_argument("--temperature", type=float, default=1.0, help="above 0; lower is nearer to what is likely (1)")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        help="above 0; lower is nearer to what is likely (1)",
+    )
     parser.add_argument("--label", default="", help="kind of sound")
     options = parser.parse_args()
     try:
-        decoder, prior = Graph(options.folder / "decoder.onnx"), Graph(options.folder / "prior.onnx")
+        decoder, prior = (
+            Graph(options.folder / "decoder.onnx"),
+            Graph(options.folder / "prior.onnx"),
+        )
     except Exception as error:  # of the runtime
-        parser.error(f"{options.folder}: expected decoder.onnx and prior.onnx, found none that can be read ({error})")
+        parser.error(
+            f"{options.folder}: expected decoder.onnx and prior.onnx, found none that can be read ({error})"
+        )
     if options.label not in ("", *prior.facts["labels"]):
         parser.error(f"--label: expected one of {prior.facts['labels']}, found {options.label}")
     if not (0 < options.seconds < 1e5 and options.temperature > 0 and 0 <= options.seed < 1 << 32):
         parser.error("expected --seconds and --temperature above 0 and --seed from 0 to 4294967295")
     frames = drawn(prior, options.seed, options.temperature, options.label)
-    count = max(1, round(options.seconds * decoder.facts["sample_rate"] / decoder.facts["samples_per_frame"]))
+    count = max(
+        1,
+        round(options.seconds * decoder.facts["sample_rate"] / decoder.facts["samples_per_frame"]),
+    )
     with wave.open(str(options.output), "wb") as file:
         file.setparams((1, 2, decoder.facts["sample_rate"], 0, "NONE", ""))
-        for samples in decoded(decoder, (frame for frame, _ in zip(frames, range(count), strict=False))):
-            file.writeframes(np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2").tobytes())
+        for samples in decoded(
+            decoder, (frame for frame, _ in zip(frames, range(count), strict=False))
+        ):
+            file.writeframes(
+                np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2").tobytes()
+            )
 
 
 if __name__ == "__main__":

@@ -84,7 +84,9 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor, Tensor]]):
 
     steps_per_epoch = STEPS_PER_EPOCH
 
-    def __init__(self, sample_rate: int, seed: int, fabric: Fabric, progress: ProgressReport) -> None:
+    def __init__(
+        self, sample_rate: int, seed: int, fabric: Fabric, progress: ProgressReport
+    ) -> None:
         config = get_adaptive_vqvae_config(1000, dropout=0.0)
         self.codec = build_vqvae(sample_rate, config, seed, warm=False).eval()
         if not load_pretrained(self.codec):  # it starts from the convolutions of the window of 1024
@@ -104,12 +106,16 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor, Tensor]]):
     def batches(self, epoch: int, skip: int) -> Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Batches of random crops, coded with one of the corpora's codebooks or, of some batches, not coded."""
         for step in range(skip, STEPS_PER_EPOCH):
-            rng = np.random.default_rng(derive_seed(self.seed, Stream.PRETRAINING_BATCHES, epoch, step))
+            rng = np.random.default_rng(
+                derive_seed(self.seed, Stream.PRETRAINING_BATCHES, epoch, step)
+            )
             audio = torch.stack([self._crop(rng) for _ in range(BATCH_SIZE)])
             coding = self.codings[int(rng.integers(CORPORA))] if rng.random() >= 0.15 else None
             yield self._pair(audio, coding)
 
-    def losses(self, model: nn.Module, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+    def losses(
+        self, model: nn.Module, batch: tuple[Tensor, Tensor, Tensor, Tensor]
+    ) -> dict[str, Tensor]:
         """Loss of the decoded features."""
         *given, audio = batch
         return _named("train", self.loss(model(*given), audio))
@@ -129,7 +135,9 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor, Tensor]]):
     def _pair(self, audio: Tensor, coding: _Coding | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Features `[B, F, features]` after quantisation with `coding`, codes, noise, and the samples `[B, N]` to decode to."""
         codec, margin = self.codec, self.codec.margin
-        features, tones = codec.flat_features(self.fabric.to_device(nn.functional.pad(audio, (margin, margin))))
+        features, tones = codec.flat_features(
+            self.fabric.to_device(nn.functional.pad(audio, (margin, margin)))
+        )
         if coding is not None:
             codec.mean.copy_(coding.mean)
             codec.components.copy_(coding.components)
@@ -156,7 +164,9 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor, Tensor]]):
     @torch.no_grad()
     def _coding(self, number: int, progress: ProgressReport) -> _Coding:
         codec = self.codec
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, Stream.PRETRAINING_CODECS, number))
+        generator = torch.Generator().manual_seed(
+            derive_seed(self.seed, Stream.PRETRAINING_CODECS, number)
+        )
         count = CORPUS_SOUNDS[number % len(CORPUS_SOUNDS)]
         chosen = torch.randperm(SOUNDS - HELD_OUT, generator=generator)[:count].tolist()
         padded = (np.pad(self.sounds[index], codec.margin) for index in chosen)
@@ -166,11 +176,15 @@ class _PretrainingTask(Task[tuple[Tensor, Tensor, Tensor, Tensor]]):
         codewords = CORPUS_CODEWORDS[number % len(CORPUS_CODEWORDS)]
         levels = CORPUS_LEVELS[number % len(CORPUS_LEVELS)]
         sizes = (codec.architecture.latent_size, codewords, levels - 1)
-        quantizer = OverlappingQuantizer(*sizes, ema_decay=1.0, loudness_scale=codec.quantizer.loudness_scale).eval()
+        quantizer = OverlappingQuantizer(
+            *sizes, ema_decay=1.0, loudness_scale=codec.quantizer.loudness_scale
+        ).eval()
         quantizer.fit([codec.project(piece) for piece in pieces], generator)
         progress(number + 1, CORPORA, "synthetic corpora")
         mean, components = codec.mean.clone(), codec.components.clone()
-        return _Coding(mean, components, cast(OverlappingQuantizer, self.fabric.to_device(quantizer)))
+        return _Coding(
+            mean, components, cast(OverlappingQuantizer, self.fabric.to_device(quantizer))
+        )
 
 
 def _sound(rng: np.random.Generator, sample_rate: int, length: int) -> NDArray[np.float32]:
@@ -184,10 +198,14 @@ def _sound(rng: np.random.Generator, sample_rate: int, length: int) -> NDArray[n
 
 def _named(side: str, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Losses with the names of metrics: the whole is `<side>_loss`, its parts are `<side>_<part>`."""
-    return {f"{side}_{'loss' if name == 'recon' else name}": value for name, value in losses.items()}
+    return {
+        f"{side}_{'loss' if name == 'recon' else name}": value for name, value in losses.items()
+    }
 
 
-def pretrain_codec(sample_rate: int, epochs: int, seed: int, fabric: Fabric, store: CheckpointStore | None) -> VQVAE:
+def pretrain_codec(
+    sample_rate: int, epochs: int, seed: int, fabric: Fabric, store: CheckpointStore | None
+) -> VQVAE:
     """Pre-train the decoder for `epochs` epochs of 250 steps at `sample_rate` Hz, and write its weights."""
     with ProgressReport("pretraining") as progress:
         task = _PretrainingTask(sample_rate, seed, fabric, progress)
@@ -204,7 +222,9 @@ def pretrain_codec(sample_rate: int, epochs: int, seed: int, fabric: Fabric, sto
             validate_initial=True,
             average=0.999,
         )
-        Trainer(task, settings, Run(fabric, store or NO_CHECKPOINTS, [PretrainingConsole(progress)])).run()
+        Trainer(
+            task, settings, Run(fabric, store or NO_CHECKPOINTS, [PretrainingConsole(progress)])
+        ).run()
     for name, value in _pretrained(task.codec).items():
         value.lerp_(before[name], KEPT)
     write_pretrained(task.codec)
@@ -219,7 +239,9 @@ def write_pretrained(codec: VQVAE) -> None:
 
 def _pretrained(codec: VQVAE) -> dict[str, Tensor]:
     """The weights of a decoder that are shipped; to change them changes the codec."""
-    return {key: value for key, value in codec.state_dict().items() if key.startswith(PRETRAINED_PARTS)}
+    return {
+        key: value for key, value in codec.state_dict().items() if key.startswith(PRETRAINED_PARTS)
+    }
 
 
 def main() -> None:

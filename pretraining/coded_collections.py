@@ -18,8 +18,20 @@ from torch import Tensor, nn
 from distill.audio.augment import draw_equaliser, equalised, varispeed
 from distill.audio.synthetic_sounds import synthetic_sound
 from distill.codec.constants import GAIN_RANGE_DB, STRENGTHS
-from distill.codec.coordinates import ABSENT, COORDINATES, REFERENCE_RATE, SharedCoordinates, resampled_bands
-from distill.codec.initialise import SYNTHETIC_GAIN_RANGE, SYNTHETIC_SOUND_FRAMES, build_vqvae, features_of, fit_tones
+from distill.codec.coordinates import (
+    ABSENT,
+    COORDINATES,
+    REFERENCE_RATE,
+    SharedCoordinates,
+    resampled_bands,
+)
+from distill.codec.initialise import (
+    SYNTHETIC_GAIN_RANGE,
+    SYNTHETIC_SOUND_FRAMES,
+    build_vqvae,
+    features_of,
+    fit_tones,
+)
 from distill.codec.layout import ATOM, SHAPE
 from distill.codec.model import VQVAE, feature_weights
 from distill.codec.search import REACH
@@ -39,7 +51,9 @@ RECORDINGS = (3, 200)
 MAX_SECONDS = 60.0
 VIEWS = 3  # of each recording
 MAX_FIT_FRAMES, MAX_SYNTHETIC_FRAMES, FIT_ROUNDS = 7_000, 3_000, 2
-SCALED_LEVELS = 16  # levels with scales of their own in `SharedCoordinates`; further ones have the last one's
+SCALED_LEVELS = (
+    16  # levels with scales of their own in `SharedCoordinates`; further ones have the last one's
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +84,12 @@ class CodedCollection:
 def _fitted(codec: VQVAE) -> dict[str, Tensor]:
     """What is fitted of a codec, by the names in files."""
     tone = {"ratios": codec.tone.ratios, "amplitudes": codec.tone.amplitudes}
-    return {"codebooks": codec.quantizer.codebooks, "mean": codec.mean, "components": codec.components, **tone}
+    return {
+        "codebooks": codec.quantizer.codebooks,
+        "mean": codec.mean,
+        "components": codec.components,
+        **tone,
+    }
 
 
 def coded_collections(
@@ -95,7 +114,10 @@ def make_collection(seed: int, number: int, path: Path) -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(derive_seed(seed, Stream.PRETRAINING_COLLECTIONS, number))
     count = int(np.exp(rng.uniform(*np.log(RECORDINGS))))
-    size, levels = int(rng.choice(CODEBOOK_SIZES, p=(0.9, 0.1))), int(rng.choice(LEVELS, p=(0.2, 0.7, 0.1)))
+    size, levels = (
+        int(rng.choice(CODEBOOK_SIZES, p=(0.9, 0.1))),
+        int(rng.choice(LEVELS, p=(0.2, 0.7, 0.1))),
+    )
     codec = _build(int(rng.choice(SAMPLE_RATES)), size, levels)
     sounds = synthetic_collection(rng, codec.spectrogram.sample_rate, count, MAX_SECONDS)
     instruments = sorted({sound.instrument for sound in sounds})
@@ -103,9 +125,15 @@ def make_collection(seed: int, number: int, path: Path) -> None:
     strength = float(rng.choice(STRENGTHS))
     is_fitted = [sound.instrument not in unfitted for sound in sounds]
     samples = [torch.from_numpy(sound.samples) for sound in sounds]
-    fit_tones(codec, (sound for sound, is_used in zip(samples, is_fitted, strict=True) if is_used), _generator(rng))
+    fit_tones(
+        codec,
+        (sound for sound, is_used in zip(samples, is_fitted, strict=True) if is_used),
+        _generator(rng),
+    )
     views = [_views(codec, rng, sound, strength) for sound in samples]
-    fitted = [view for own, is_used in zip(views, is_fitted, strict=True) if is_used for view, _ in own]
+    fitted = [
+        view for own, is_used in zip(views, is_fitted, strict=True) if is_used for view, _ in own
+    ]
     _fit(codec, rng, fitted)
     codes = _codes(codec, [view for own in views for view in own])
     shapes = reference_shapes(codec, torch.cat([own[0][0] for own in views]))
@@ -125,11 +153,17 @@ def make_collection(seed: int, number: int, path: Path) -> None:
 def read_collection(path: Path) -> CodedCollection:
     """Read what `make_collection` wrote."""
     tensors = load_file(path)
-    parts = [part.numpy().astype(np.int64) for part in tensors["codes"].split(tensors["lengths"].tolist())]
+    parts = [
+        part.numpy().astype(np.int64)
+        for part in tensors["codes"].split(tensors["lengths"].tolist())
+    ]
     recordings = [parts[first : first + VIEWS] for first in range(0, len(parts), VIEWS)]
     return CodedCollection(
         sample_rate=int(tensors["sample_rate"]),
-        fit={name: tensors[name] for name in ("codebooks", "mean", "components", "ratios", "amplitudes")},
+        fit={
+            name: tensors[name]
+            for name in ("codebooks", "mean", "components", "ratios", "amplitudes")
+        },
         recordings=recordings,
         instruments=tensors["instruments"].tolist(),
         is_fitted=tensors["is_fitted"].tolist(),
@@ -147,7 +181,9 @@ def fit_coordinates(collections: Sequence[CodedCollection]) -> SharedCoordinates
     _, vectors = torch.linalg.eigh(((shapes - mean) * weights).double().T.cov())
     components = vectors.flip(1)[:, :COORDINATES]
     signs = components.gather(0, components.abs().argmax(dim=0, keepdim=True)).sign()
-    plain = SharedCoordinates(mean, (components * signs).float(), torch.ones(SCALED_LEVELS - 1, COORDINATES))
+    plain = SharedCoordinates(
+        mean, (components * signs).float(), torch.ones(SCALED_LEVELS - 1, COORDINATES)
+    )
     squares = torch.zeros(SCALED_LEVELS - 1, COORDINATES)
     seen = torch.zeros(SCALED_LEVELS - 1, 1)
     for collection in collections:
@@ -174,12 +210,19 @@ def reference_shapes(codec: VQVAE, features: Tensor) -> Tensor:
 
 def _build(sample_rate: int, codebook_size: int, levels: int) -> VQVAE:
     """A codec without a trained decoder, as small as can be: only its fit counts."""
-    sizes = {"codebook_size": codebook_size, "num_quantizers": levels, "hidden_size": 8, "num_layers": 1}
+    sizes = {
+        "codebook_size": codebook_size,
+        "num_quantizers": levels,
+        "hidden_size": 8,
+        "num_layers": 1,
+    }
     config = get_adaptive_vqvae_config(1, **sizes, dropout=0.0)
     return build_vqvae(sample_rate, config, 0, warm=False).eval()
 
 
-def _views(codec: VQVAE, rng: Generator, sound: Tensor, strength: float) -> list[tuple[Tensor, Tensor]]:
+def _views(
+    codec: VQVAE, rng: Generator, sound: Tensor, strength: float
+) -> list[tuple[Tensor, Tensor]]:
     """Features and tones, as of `features_of`, of a sound as it is, and shifted, at other levels and speeds, equalised."""
     views = [features_of(codec, sound)]
     for _ in range(VIEWS - 1):
@@ -187,7 +230,11 @@ def _views(codec: VQVAE, rng: Generator, sound: Tensor, strength: float) -> list
         semitones = strength * rng.uniform(-5.0, 5.0)
         played = varispeed(sound, 2 ** (semitones / 12)) if semitones else sound
         played = equalised(played, codec.spectrogram.sample_rate, draw_equaliser(rng))
-        views.append(features_of(codec, played * gain, int(rng.integers(codec.spectrogram.samples_per_frame))))
+        views.append(
+            features_of(
+                codec, played * gain, int(rng.integers(codec.spectrogram.samples_per_frame))
+            )
+        )
     return views
 
 
@@ -201,8 +248,12 @@ def _fit(codec: VQVAE, rng: Generator, pieces: list[Tensor]) -> None:
         frames += len(pieces[index])
     config = codec.spectrogram
     for _ in range(min(frames, MAX_SYNTHETIC_FRAMES) // SYNTHETIC_SOUND_FRAMES):
-        sound = synthetic_sound(rng, config.sample_rate, SYNTHETIC_SOUND_FRAMES * config.samples_per_frame)
-        kept.append(features_of(codec, torch.from_numpy(sound) * rng.uniform(*SYNTHETIC_GAIN_RANGE))[0])
+        sound = synthetic_sound(
+            rng, config.sample_rate, SYNTHETIC_SOUND_FRAMES * config.samples_per_frame
+        )
+        kept.append(
+            features_of(codec, torch.from_numpy(sound) * rng.uniform(*SYNTHETIC_GAIN_RANGE))[0]
+        )
     codec.fit_projection(torch.cat(kept))
     latents = [codec.project(piece) for piece in kept]
     codec.quantizer.fit(latents, _generator(rng), FIT_ROUNDS)
@@ -212,7 +263,9 @@ def _codes(codec: VQVAE, views: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]
     """Codes `[F, Q]` of each view, searched together with gaps between them."""
     gap = torch.full((REACH,), -1)
     positions = torch.cat([part for piece, _ in views for part in (torch.arange(len(piece)), gap)])
-    latents = torch.cat([nn.functional.pad(codec.project(piece), (0, 0, 0, REACH)) for piece, _ in views])
+    latents = torch.cat(
+        [nn.functional.pad(codec.project(piece), (0, 0, 0, REACH)) for piece, _ in views]
+    )
     tones = torch.cat([nn.functional.pad(own, (0, 0, 0, REACH)) for _, own in views])
     codes = codec.search(latents[None], tones[None], positions)[0]
     parts = codes.split([length for piece, _ in views for length in (len(piece), REACH)])

@@ -30,7 +30,9 @@ Make = Callable[[Generator, int], Play]  # draws an instrument for a sample rate
 
 def resampled(sound: Samples, factor: float) -> Samples:
     """Play a sound `factor` times as fast."""
-    played: Samples = np.interp(np.arange(max(16, int(len(sound) / factor))) * factor, np.arange(len(sound)), sound)
+    played: Samples = np.interp(
+        np.arange(max(16, int(len(sound) / factor))) * factor, np.arange(len(sound)), sound
+    )
     return played
 
 
@@ -48,7 +50,9 @@ def noise_hit(rng: Generator, sample_rate: int) -> Samples:
     time = np.arange(length) / sample_rate
     rise = np.minimum(1, (time + 1 / sample_rate) / max(1 / sample_rate, rng.exponential(0.002)))
     decay = np.exp(-time / log_uniform(rng, 0.01, 0.4))
-    return randomly_filtered(rng, sample_rate, coloured_noise(rng, sample_rate, length)) * rise * decay
+    return (
+        randomly_filtered(rng, sample_rate, coloured_noise(rng, sample_rate, length)) * rise * decay
+    )
 
 
 def tone(rng: Generator, sample_rate: int) -> Samples:
@@ -81,7 +85,9 @@ def texture(rng: Generator, sample_rate: int) -> Samples:
 
 
 def anything(rng: Generator, sample_rate: int) -> Samples:
-    return synthetic_sound(rng, sample_rate, int(sample_rate * log_uniform(rng, 0.2, 3.0))).astype(np.float64)
+    return synthetic_sound(rng, sample_rate, int(sample_rate * log_uniform(rng, 0.2, 3.0))).astype(
+        np.float64
+    )
 
 
 def glitch(rng: Generator, sample_rate: int) -> Samples:
@@ -103,14 +109,21 @@ def repeated(*sources: Source) -> Make:
 
     def make(rng: Generator, sample_rate: int) -> Play:
         source, seed = sources[int(rng.integers(len(sources)))], int(rng.integers(2**62))
-        semitones, decibels = float(rng.choice((0.0, 0.5, 3.0, 9.0))), float(rng.choice((0.0, 6.0, 18.0)))
+        semitones, decibels = (
+            float(rng.choice((0.0, 0.5, 3.0, 9.0))),
+            float(rng.choice((0.0, 6.0, 18.0))),
+        )
 
         def play(take: Generator) -> Samples:
             sound = source(np.random.default_rng(seed), sample_rate)
             if semitones:
-                sound = resampled(sound, 2 ** (float(np.clip(take.normal(0, semitones), -14, 14)) / 12))
+                sound = resampled(
+                    sound, 2 ** (float(np.clip(take.normal(0, semitones), -14, 14)) / 12)
+                )
             if take.random() < 0.3:
-                sound = sound * np.exp(-np.arange(len(sound)) / sample_rate / log_uniform(take, 0.05, 1.0))
+                sound = sound * np.exp(
+                    -np.arange(len(sound)) / sample_rate / log_uniform(take, 0.05, 1.0)
+                )
             if take.random() < 0.3:
                 sound = sound[: max(64, int(len(sound) * take.uniform(0.3, 1)))]
             if take.random() < 0.25:
@@ -146,9 +159,15 @@ def string(rng: Generator, sample_rate: int) -> Play:
             decay = ring / (1 + faster * order)
             for number in range(strings):
                 cycles = frequency * (1 + detune * number) * time
-                total += level * np.sin(2 * np.pi * cycles + take.uniform(0, 6.3)) * np.exp(-time / decay)
+                total += (
+                    level
+                    * np.sin(2 * np.pi * cycles + take.uniform(0, 6.3))
+                    * np.exp(-time / decay)
+                )
         attack = take.standard_normal(len(time)) * np.exp(-time / 0.006) * noise * strength
-        total += _resonating(attack, sample_rate, body, widths) + 0.3 * _resonating(total, sample_rate, body, widths)
+        total += _resonating(attack, sample_rate, body, widths) + 0.3 * _resonating(
+            total, sample_rate, body, widths
+        )
         return total * np.minimum(1, time / 0.0015) * strength
 
     return play
@@ -157,7 +176,9 @@ def string(rng: Generator, sample_rate: int) -> Play:
 def _resonating(sound: Samples, sample_rate: int, frequencies: Samples, widths: Samples) -> Samples:
     """A sound through a few resonances in parallel."""
     parts = [
-        signal.lfilter(*signal.iirpeak(min(frequency, HIGHEST_SHARE * sample_rate), width, sample_rate), sound)
+        signal.lfilter(
+            *signal.iirpeak(min(frequency, HIGHEST_SHARE * sample_rate), width, sample_rate), sound
+        )
         for frequency, width in zip(frequencies, widths, strict=True)
     ]
     return cast(Samples, np.sum(parts, axis=0))
@@ -177,13 +198,21 @@ def wind(rng: Generator, sample_rate: int) -> Play:
         pitch = lowest * 2 ** (float(np.clip(take.normal(0, spread), -12, 24)) / 12)
         time = np.arange(int(sample_rate * seconds * take.uniform(0.5, 1))) / sample_rate
         course = np.clip(time / attack, 0, 1) * np.clip((time[-1] - time) / release, 0, 1)
-        loud = course * take.uniform(0.3, 1) * (1 + 0.1 * np.cumsum(take.standard_normal(len(time))) / len(time) ** 0.5)
+        loud = (
+            course
+            * take.uniform(0.3, 1)
+            * (1 + 0.1 * np.cumsum(take.standard_normal(len(time))) / len(time) ** 0.5)
+        )
         tune = 1 + vibrato * np.clip((time - late) / 0.4, 0, 1) * np.sin(2 * np.pi * rate * time)
         cycles = np.cumsum(pitch * tune * (1 - 0.02 * np.exp(-time / 0.03))) / sample_rate
         orders = np.arange(1, 1 + int(min(50, HIGHEST_SHARE * sample_rate / (1.03 * pitch))))
         levels = 10 ** (np.interp(np.log(pitch * orders), knots, shape) / 20)
         levels[1::2] *= odd
-        turn, wave, total = np.exp(2j * np.pi * cycles), np.ones(len(time), dtype=complex), np.zeros(len(time))
+        turn, wave, total = (
+            np.exp(2j * np.pi * cycles),
+            np.ones(len(time), dtype=complex),
+            np.zeros(len(time)),
+        )
         dimmed = loud ** (brighter / 10)
         dim = np.ones(len(time))
         for level in levels:
@@ -208,9 +237,17 @@ def chirps(rng: Generator, sample_rate: int) -> Play:
         for _ in range(int(take.integers(1, most + 1))):
             time = np.arange(int(sample_rate * length * take.uniform(0.8, 1.2))) / sample_rate
             course = np.linspace(0, 1, len(time))
-            bend = np.polynomial.polynomial.polyval(course, np.concatenate([[0], bends + take.normal(0, 0.03, 3)]))
-            frequency = np.clip((low + (high - low) * course) * 2**bend, 20, HIGHEST_SHARE * sample_rate)
-            call = np.sin(2 * np.pi * np.cumsum(frequency) / sample_rate) * np.hanning(len(time)) * take.uniform(0.4, 1)
+            bend = np.polynomial.polynomial.polyval(
+                course, np.concatenate([[0], bends + take.normal(0, 0.03, 3)])
+            )
+            frequency = np.clip(
+                (low + (high - low) * course) * 2**bend, 20, HIGHEST_SHARE * sample_rate
+            )
+            call = (
+                np.sin(2 * np.pi * np.cumsum(frequency) / sample_rate)
+                * np.hanning(len(time))
+                * take.uniform(0.4, 1)
+            )
             if trill:
                 call *= 0.5 + 0.5 * np.sin(2 * np.pi * trill * time)
             parts += [call, np.zeros(int(sample_rate * gap * take.uniform(0.8, 1.2)))]

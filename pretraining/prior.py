@@ -89,8 +89,14 @@ class AnyCodecPrior(nn.Module):
         shared = {name: value for name, value in self.prior.named_parameters() if not is_own(name)}
         values = for_levels(shared, len(example.codebook_sizes))
         prefix = "input_embedding."
-        embedding = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
-        table = torch.func.functional_call(skeleton.input_embedding, embedding, (example.codewords,))
+        embedding = {
+            name.removeprefix(prefix): value
+            for name, value in values.items()
+            if name.startswith(prefix)
+        }
+        table = torch.func.functional_call(
+            skeleton.input_embedding, embedding, (example.codewords,)
+        )
         num_labels = max((recording.label for recording in example.labelled), default=1)
         summaries = label_summaries(table.float(), example.labelled, num_labels)
         values["label"] = label_vectors(self.label_projection, summaries)
@@ -122,7 +128,9 @@ class AnyCodecPrior(nn.Module):
 
     def shipped(self) -> dict[str, Tensor]:
         """The parameters that are shipped."""
-        of_prior = {name: value for name, value in self.prior.named_parameters() if not is_own(name)}
+        of_prior = {
+            name: value for name, value in self.prior.named_parameters() if not is_own(name)
+        }
         return {**of_prior, LABELS: self.label_projection}
 
 
@@ -133,7 +141,11 @@ class _PretrainingTask(Task[PretrainingBatch]):
     steps_per_epoch = STEPS_PER_EPOCH
 
     def __init__(
-        self, collections: Sequence[CodedCollection], coordinates: SharedCoordinates, seed: int, fabric: Fabric
+        self,
+        collections: Sequence[CodedCollection],
+        coordinates: SharedCoordinates,
+        seed: int,
+        fabric: Fabric,
     ) -> None:
         self.seed, self.fabric = seed, fabric
         with torch.random.fork_rng(devices=[]):
@@ -144,8 +156,13 @@ class _PretrainingTask(Task[PretrainingBatch]):
             with torch.no_grad():
                 for name in tensors.keys() & shipped:
                     shipped[name].copy_(tensors[name])
-        codewords = [[level.half() for level in coordinates.of_codec(collection.codec())] for collection in collections]
-        pairs = [pair for pair in zip(collections, codewords, strict=True) if len(pair[0].recordings) > 1]
+        codewords = [
+            [level.half() for level in coordinates.of_codec(collection.codec())]
+            for collection in collections
+        ]
+        pairs = [
+            pair for pair in zip(collections, codewords, strict=True) if len(pair[0].recordings) > 1
+        ]
         self.held_out = pairs[HELD_OUT // 2 :: HELD_OUT][:40]
         chosen = {id(collection) for collection, _ in self.held_out}
         self.train = [pair for pair in pairs if id(pair[0]) not in chosen]
@@ -153,10 +170,14 @@ class _PretrainingTask(Task[PretrainingBatch]):
     def batches(self, epoch: int, skip: int) -> Iterable[PretrainingBatch]:
         """A batch of a random collection for each step."""
         for step in range(skip, STEPS_PER_EPOCH):
-            rng = np.random.default_rng(derive_seed(self.seed, Stream.PRETRAINING_BATCHES, epoch, step))
+            rng = np.random.default_rng(
+                derive_seed(self.seed, Stream.PRETRAINING_BATCHES, epoch, step)
+            )
             batch = self._batch(rng, *self.train[int(rng.integers(len(self.train)))])
             # No codec is met twice.
-            noise = 0.15 * torch.from_numpy(rng.standard_normal(batch.codewords.shape, dtype=np.float32))
+            noise = 0.15 * torch.from_numpy(
+                rng.standard_normal(batch.codewords.shape, dtype=np.float32)
+            )
             yield replace(batch, codewords=batch.codewords + self.fabric.to_device(noise))
 
     def losses(self, model: nn.Module, batch: PretrainingBatch) -> dict[str, Tensor]:
@@ -173,12 +194,19 @@ class _PretrainingTask(Task[PretrainingBatch]):
                 total += float(self.losses(self.model, self._batch(rng, *pair))["train_loss"])
         return {"val_loss": total / len(self.held_out)}
 
-    def _batch(self, rng: Generator, collection: CodedCollection, codewords: Sequence[Tensor]) -> PretrainingBatch:
+    def _batch(
+        self, rng: Generator, collection: CodedCollection, codewords: Sequence[Tensor]
+    ) -> PretrainingBatch:
         known, others = _parted(rng, collection)
         sizes = tuple(len(level) for level in codewords)
         context = round(CONTEXT_SECONDS * collection.frame_rate)
-        budget = BATCH_CODES // (4 + len(sizes) // 2)  # a frame costs as much as 4 codes besides its own
-        views = [collection.recordings[index][int(rng.integers(len(collection.recordings[index])))] for index in others]
+        budget = BATCH_CODES // (
+            4 + len(sizes) // 2
+        )  # a frame costs as much as 4 codes besides its own
+        views = [
+            collection.recordings[index][int(rng.integers(len(collection.recordings[index])))]
+            for index in others
+        ]
         chosen = _of_similar_length(rng, [min(len(view) + 1, context) for view in views], budget)
         sequences = CodeSequences([views[index] for index in chosen], sizes)
         windows = random_windows(sequences.lengths.tolist(), [1] * len(chosen), context, rng)
@@ -191,7 +219,9 @@ class _PretrainingTask(Task[PretrainingBatch]):
         batch = pad_batch(sequences, windows)._replace(labels=labels)
         return PretrainingBatch(
             sizes,
-            self.fabric.to_device(nn.utils.rnn.pad_sequence([level.float() for level in codewords], batch_first=True)),
+            self.fabric.to_device(
+                nn.utils.rnn.pad_sequence([level.float() for level in codewords], batch_first=True)
+            ),
             tables,
             batch.map(self.fabric.to_device),
             [coded[index] for index in labelled],
@@ -201,7 +231,9 @@ class _PretrainingTask(Task[PretrainingBatch]):
 def _parted(rng: Generator, collection: CodedCollection) -> tuple[list[int], list[int]]:
     """Recordings that are known, first those that the codec was fitted to, and at least one other to predict."""
     total = len(collection.recordings)
-    known = int(np.exp(rng.uniform(0, np.log(total))) - (rng.random() < 0.3))  # where there are few, often none
+    known = int(
+        np.exp(rng.uniform(0, np.log(total))) - (rng.random() < 0.3)
+    )  # where there are few, often none
     shuffled = rng.permutation(total)
     is_fitted = np.array(collection.is_fitted)[shuffled]
     order = np.concatenate([shuffled[is_fitted], shuffled[~is_fitted]]).tolist()
@@ -214,7 +246,9 @@ def _of_similar_length(rng: Generator, lengths: Sequence[int], budget: int) -> l
     order = np.argsort(lengths, kind="stable")
     first = last = int(rng.integers(len(order)))
     while first > 0 or last < len(order) - 1:
-        goes_up = last < len(order) - 1 and (first == 0 or lengths[order[last + 1]] <= 1.25 * lengths[order[last]])
+        goes_up = last < len(order) - 1 and (
+            first == 0 or lengths[order[last + 1]] <= 1.25 * lengths[order[last]]
+        )
         longest = lengths[order[last + goes_up]]
         if (last - first + 2) * longest > budget:
             break
@@ -228,18 +262,25 @@ def _labels(
     """Label of each predicted recording, 0 for none, and the known recordings that tell the labels."""
     told = [int(index) for index in known[:40]]
     available = {labels[index] for index in told}
-    given = [labels[index] if labels[index] in available and rng.random() < 0.5 else 0 for index in predicted]
+    given = [
+        labels[index] if labels[index] in available and rng.random() < 0.5 else 0
+        for index in predicted
+    ]
     return torch.tensor(given), [index for index in told if labels[index] in given]
 
 
-def pretrain_prior(collections: int, epochs: int, seed: int, fabric: Fabric, executor: Executor, folder: Path) -> None:
+def pretrain_prior(
+    collections: int, epochs: int, seed: int, fabric: Fabric, executor: Executor, folder: Path
+) -> None:
     """Make collections in `folder`, pre-train from what is shipped, and write it; fit the shared coordinates if none are.
 
     Goes on where it was interrupted. `executor` makes the collections.
     """
     with ProgressReport("pretraining") as progress:
         coded = coded_collections(folder / "collections", collections, seed, executor, progress)
-        coordinates = SharedCoordinates.load() if codec_coordinates.PATH.is_file() else fit_coordinates(coded)
+        coordinates = (
+            SharedCoordinates.load() if codec_coordinates.PATH.is_file() else fit_coordinates(coded)
+        )
         task = _PretrainingTask(coded, coordinates, seed, fabric)
         settings = TrainerSettings(
             epochs=epochs,
@@ -250,13 +291,19 @@ def pretrain_prior(collections: int, epochs: int, seed: int, fabric: Fabric, exe
             warmup_steps=50,
             patience=0,
             seed=seed,
-            rate_shares={"prior.pointer_mixture.": 5.0, "prior.count_experts.": 5.0},  # these weights have far to go
+            rate_shares={
+                "prior.pointer_mixture.": 5.0,
+                "prior.count_experts.": 5.0,
+            },  # these weights have far to go
             validate_initial=True,
             average=0.998,
         )
         store = CheckpointStore(folder / f"{collections}-{epochs}-{seed}")
         Trainer(task, settings, Run(fabric, store, [PretrainingConsole(progress)])).run()
-    for path, tensors in ((codec_coordinates.PATH, vars(coordinates)), (pretrained.PATH, task.model.shipped())):
+    for path, tensors in (
+        (codec_coordinates.PATH, vars(coordinates)),
+        (pretrained.PATH, task.model.shipped()),
+    ):
         halves = {name: value.detach().cpu().half().contiguous() for name, value in tensors.items()}
         write_bytes(path, save(halves))
     store.clear()
@@ -271,7 +318,12 @@ class Processes(Executor):
         super().__init__()
         self.count = count
 
-    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:  # noqa: ARG002 - for others
+    def map(
+        self,
+        function: Callable[[T], R],
+        items: Iterable[T],
+        folders: Sequence[Path],  # noqa: ARG002 - for subclasses
+    ) -> Iterator[tuple[T, R]]:
         """As `Executor.map`."""
         with ProcessPoolExecutor(self.count, get_context("spawn")) as pool:
             futures = {pool.submit(function, item): item for item in items}

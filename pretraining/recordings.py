@@ -32,7 +32,9 @@ from pretraining.rooms import MAX_SECONDS, room_and_cutting
 from pretraining.voices import singing, speaking
 
 PlayNumber = Callable[[Generator, int], Samples]  # a recording of instrument `int`
-Collection = Callable[[Generator, int, int], PlayNumber]  # draws so many instruments for a sample rate
+Collection = Callable[
+    [Generator, int, int], PlayNumber
+]  # draws so many instruments for a sample rate
 
 
 class Recording(NamedTuple):
@@ -42,7 +44,9 @@ class Recording(NamedTuple):
     instrument: int
 
 
-def synthetic_collection(rng: Generator, sample_rate: int, count: int, max_seconds: float) -> list[Recording]:
+def synthetic_collection(
+    rng: Generator, sample_rate: int, count: int, max_seconds: float
+) -> list[Recording]:
     """Synthesise up to `count` recordings of up to `max_seconds` together."""
     shares, collections = zip(*_COLLECTIONS, strict=True)
     collection = collections[int(rng.choice(len(collections), p=shares))]
@@ -85,7 +89,12 @@ def _loops(rng: Generator, sample_rate: int, count: int) -> PlayNumber:
             sound, level = play_once(take, voice), 10 ** (-take.uniform(0, 12) / 20)
             pattern = take.random(steps) < take.uniform(0.1, 0.7)
             for position in np.flatnonzero(np.tile(pattern, repeats)):
-                _add(loop, int(position * step * sample_rate), sound, level * 10 ** (-take.exponential(1.5) / 20))
+                _add(
+                    loop,
+                    int(position * step * sample_rate),
+                    sound,
+                    level * 10 ** (-take.exponential(1.5) / 20),
+                )
         return loop
 
     return play
@@ -96,12 +105,16 @@ def _rolls(rng: Generator, sample_rate: int, count: int) -> PlayNumber:
     play_once = _one_shots(*HITS)(rng, sample_rate, count)
 
     def play(take: Generator, number: int) -> Samples:
-        gaps = take.uniform(0.03, 0.15) * take.uniform(0.93, 1.07) ** np.arange(int(take.integers(3, 20)))
+        gaps = take.uniform(0.03, 0.15) * take.uniform(0.93, 1.07) ** np.arange(
+            int(take.integers(3, 20))
+        )
         starts = (np.concatenate([[0.0], np.cumsum(gaps)]) * sample_rate).astype(int)
         hits = [play_once(take, number) for _ in range(1 if take.random() < 0.5 else len(starts))]
         roll = np.zeros(int(starts[-1]) + len(hits[-1]))
         first, last = take.uniform(0.2, 1, 2)
-        for index, (start, level) in enumerate(zip(starts, np.linspace(first, last, len(starts)), strict=True)):
+        for index, (start, level) in enumerate(
+            zip(starts, np.linspace(first, last, len(starts)), strict=True)
+        ):
             _add(roll, int(start), hits[index % len(hits)], float(level))
         return roll
 

@@ -20,14 +20,26 @@ def room_and_cutting(rng: Generator, sample_rate: int) -> Finish:
     is_roomy, is_dull, is_driven = rng.random() < 0.5, rng.random() < 0.15, rng.random() < 0.2
     response = _room(rng, sample_rate) if is_roomy else None
     tone = _tone_control(rng, sample_rate) if rng.random() < 0.5 else None
-    highest = 0.46 * float(rng.choice((8_000, 11_025, 16_000, 22_050, 32_000))) if is_dull else sample_rate
+    highest = (
+        0.46 * float(rng.choice((8_000, 11_025, 16_000, 22_050, 32_000)))
+        if is_dull
+        else sample_rate
+    )
     drive = rng.uniform(1, 6) if is_driven else 0.0
     wet = rng.uniform(0.05, 0.8)
-    levels, floor = float(rng.choice((0.5, 3.0, 8.0))), float(rng.choice((0.0, 0.0, -90.0, -70.0, -50.0)))
-    hiss, hum = _tone_control(rng, sample_rate), rng.choice((0.0, 50.0, 60.0), p=(0.85, 0.075, 0.075))
+    levels, floor = (
+        float(rng.choice((0.5, 3.0, 8.0))),
+        float(rng.choice((0.0, 0.0, -90.0, -70.0, -50.0))),
+    )
+    hiss, hum = (
+        _tone_control(rng, sample_rate),
+        rng.choice((0.0, 50.0, 60.0), p=(0.85, 0.075, 0.075)),
+    )
     is_trimmed, pads, is_even = rng.random() < 0.75, rng.random() < 0.25, rng.random() < 0.3
     keeps_levels = rng.random() < 0.5
-    band = signal.ellip(6, 0.1, 70, min(highest, HIGHEST_SHARE * sample_rate), fs=sample_rate, output="sos")
+    band = signal.ellip(
+        6, 0.1, 70, min(highest, HIGHEST_SHARE * sample_rate), fs=sample_rate, output="sos"
+    )
 
     def finish(take: Generator, sound: Samples) -> NDArray[np.float32]:
         level = min(1.0, float(np.abs(sound).max())) if keeps_levels else 1.0
@@ -50,11 +62,17 @@ def room_and_cutting(rng: Generator, sample_rate: int) -> Finish:
             sound = np.pad(sound, (int(sample_rate * take.exponential(0.05)), 0))
         if pads and take.random() < 0.5:
             sound = np.pad(sound, (0, int(sample_rate * take.exponential(0.3))))
-        sound = sound[: int(sample_rate * MAX_SECONDS)] * level * 10 ** (-abs(take.normal(0, levels)) / 20)
+        sound = (
+            sound[: int(sample_rate * MAX_SECONDS)]
+            * level
+            * 10 ** (-abs(take.normal(0, levels)) / 20)
+        )
         if floor:
             noise = signal.sosfilt(hiss, take.standard_normal(len(sound)))
             if hum:
-                noise += np.sin(2 * np.pi * hum * np.arange(len(sound)) / sample_rate + take.uniform(0, 6.3))
+                noise += np.sin(
+                    2 * np.pi * hum * np.arange(len(sound)) / sample_rate + take.uniform(0, 6.3)
+                )
             sound = sound + 10 ** (floor / 20) * noise
         if take.random() < 0.7:
             fade = min(len(sound), int(sample_rate * take.exponential(0.01)) + 1)
@@ -75,7 +93,9 @@ def _room(rng: Generator, sample_rate: int) -> Samples:
     levels = 10 ** (rng.uniform(-12, 0, bands) / 20)
     for low, high, level, decay in zip(edges, edges[1:], levels, decays, strict=False):
         sections = signal.butter(1, (low, high), "bandpass", fs=sample_rate, output="sos")
-        response += level * signal.sosfilt(sections, rng.standard_normal(len(time))) * np.exp(-time / decay)
+        response += (
+            level * signal.sosfilt(sections, rng.standard_normal(len(time))) * np.exp(-time / decay)
+        )
     response *= np.clip(time / log_uniform(rng, 0.001, 0.03), 0, 1)
     for reflection in (rng.exponential(0.012, int(rng.integers(0, 12))) * sample_rate).astype(int):
         if reflection < len(response):

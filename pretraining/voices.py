@@ -27,7 +27,12 @@ VOWELS = (
     (490.0, 1350.0, 1690.0),
 )
 NASALS = ((250.0, 1100.0, 2200.0), (250.0, 1500.0, 2500.0))
-GLIDES = ((300.0, 700.0, 2300.0), (280.0, 2200.0, 2900.0), (350.0, 1200.0, 1600.0), (360.0, 1100.0, 2700.0))
+GLIDES = (
+    (300.0, 700.0, 2300.0),
+    (280.0, 2200.0, 2900.0),
+    (350.0, 1200.0, 1600.0),
+    (360.0, 1100.0, 2700.0),
+)
 BANDWIDTHS = (70.0, 100.0, 150.0, 250.0, 350.0)
 
 
@@ -44,7 +49,9 @@ class _Phone(NamedTuple):
 
 
 def _vowel(rng: Generator) -> list[_Phone]:
-    targets = [VOWELS[int(rng.integers(len(VOWELS)))] for _ in range(2 if rng.random() < 0.3 else 1)]
+    targets = [
+        VOWELS[int(rng.integers(len(VOWELS)))] for _ in range(2 if rng.random() < 0.3 else 1)
+    ]
     seconds = log_uniform(rng, 0.06, 0.28) / len(targets)
     return [_Phone(seconds, 1.0, 0.05, 0.0, 3000.0, 1000.0, target) for target in targets]
 
@@ -143,11 +150,19 @@ def singing(rng: Generator, sample_rate: int, count: int) -> Callable[[Generator
 
 
 def _say(
-    take: Generator, sample_rate: int, speaker: _Speaker, phones: list[_Phone], pitch: float = 0.0, vibrato: float = 0.0
+    take: Generator,
+    sample_rate: int,
+    speaker: _Speaker,
+    phones: list[_Phone],
+    pitch: float = 0.0,
+    vibrato: float = 0.0,
 ) -> Samples:
     """Synthesise phones; `pitch` in Hz, if any, is sung."""
     pace = speaker.pace * (1.0 if pitch else take.uniform(0.88, 1.14))
-    lengths = [max(2, round(phone.seconds * take.uniform(0.85, 1.18) / pace / FRAME_SECONDS)) for phone in phones]
+    lengths = [
+        max(2, round(phone.seconds * take.uniform(0.85, 1.18) / pace / FRAME_SECONDS))
+        for phone in phones
+    ]
     edge = int(take.integers(4, 24))
     lengths[-1] += edge
     steps = np.repeat(np.arange(len(phones)), lengths)
@@ -157,7 +172,9 @@ def _say(
     tracks = values[steps]
     tracks[-edge:, :3] *= np.exp(-np.linspace(0.2, 6, edge))[:, None]
     tracks[-1:, :3] = 0.0
-    loud = 10 ** (np.interp(np.linspace(0, 1, len(tracks)), [0, 0.3, 1], take.uniform(-9, 0, 3)) / 20)
+    loud = 10 ** (
+        np.interp(np.linspace(0, 1, len(tracks)), [0, 0.3, 1], take.uniform(-9, 0, 3)) / 20
+    )
     tracks[:, :3] *= loud[:, None]
     course = np.arange(len(steps)) * FRAME_SECONDS
     for column, seconds in enumerate((0.02, 0.015, 0.008, 0.015, 0.015, *[0.045] * 5)):
@@ -169,7 +186,9 @@ def _say(
         tune = tune * (1 - 0.06 * np.exp(-course / 0.04) * take.random())
     else:
         accent = take.uniform(0.1, 0.7)
-        tune = 1 + speaker.melody * (np.exp(-(((part - accent) / 0.25) ** 2)) - 0.8 * part + take.normal(0, 0.3))
+        tune = 1 + speaker.melody * (
+            np.exp(-(((part - accent) / 0.25) ** 2)) - 0.8 * part + take.normal(0, 0.3)
+        )
     tune = tune * (1 + 0.006 * _smoothed(take.standard_normal(len(course)), 0.01))
     pitches = (pitch or speaker.pitch) * take.normal(1, 0.02) * tune
     return _rendered(take, sample_rate, speaker, np.maximum(pitches, 40.0), tracks)
@@ -192,7 +211,9 @@ def _resonance(frequencies: Samples, formants: NDArray[np.float64]) -> Samples:
     return gain
 
 
-def _rendered(take: Generator, sample_rate: int, speaker: _Speaker, pitches: Samples, tracks: Samples) -> Samples:
+def _rendered(
+    take: Generator, sample_rate: int, speaker: _Speaker, pitches: Samples, tracks: Samples
+) -> Samples:
     """Samples of tracks `[frames, 10]`: voice, breath, hiss, its centre and width, formants."""
     hop = round(FRAME_SECONDS * sample_rate)
     length, frames = hop * len(tracks), np.arange(len(tracks)) * hop
@@ -210,7 +231,11 @@ def _rendered(take: Generator, sample_rate: int, speaker: _Speaker, pitches: Sam
         wave = wave * turn
         voiced += np.interp(places, frames, level) * wave.imag
     frequencies = np.arange(hop + 1) * sample_rate / (2.0 * hop)
-    breath = _resonance(frequencies[None], formants) * (tracks[:, 1:2] + 0.03 * tracks[:, :1]) * speaker.breath
+    breath = (
+        _resonance(frequencies[None], formants)
+        * (tracks[:, 1:2] + 0.03 * tracks[:, :1])
+        * speaker.breath
+    )
     centre, width = tracks[:, 3:4], tracks[:, 4:5]
     hiss = np.exp(-0.5 * ((frequencies - centre) / width) ** 2) + 0.03
     shape = 0.02 * breath + 0.35 * tracks[:, 2:3] * hiss + 0.01 * speaker.room

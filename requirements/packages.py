@@ -47,7 +47,11 @@ def entries(lock: str) -> dict[str, list[str]]:
 
 def chosen(lock: str, without_cuda: bool) -> dict[str, list[str]]:
     """The requirements to install; `without_cuda` leaves out NVIDIA's libraries and Triton."""
-    return {name: entry for name, entry in entries(lock).items() if not (without_cuda and CUDA.match(name))}
+    return {
+        name: entry
+        for name, entry in entries(lock).items()
+        if not (without_cuda and CUDA.match(name))
+    }
 
 
 def pip_settings(listing: str) -> dict[str, str]:
@@ -73,7 +77,9 @@ def uv_environment(settings: Mapping[str, str], environment: Mapping[str, str]) 
 
 def configured(leave_out: Iterable[str] = ()) -> dict[str, str]:
     """The environment to run uv in."""
-    listing = subprocess.run([*PIP, "config", "list"], capture_output=True, text=True, check=False).stdout
+    listing = subprocess.run(
+        [*PIP, "config", "list"], capture_output=True, text=True, check=False
+    ).stdout
     settings = {key: value for key, value in pip_settings(listing).items() if key not in leave_out}
     return uv_environment(settings, os.environ)
 
@@ -84,10 +90,27 @@ def bring(requirements: list[str], folder: Path) -> str | None:
         return None
     wanted = folder / "lock-first.txt"
     wanted.write_text("\n".join(requirements) + "\n")
-    command = [*PIP, "install", "--quiet", "--require-hashes", "--no-deps", "--only-binary=:all:", "-r", str(wanted)]
+    command = [
+        *PIP,
+        "install",
+        "--quiet",
+        "--require-hashes",
+        "--no-deps",
+        "--only-binary=:all:",
+        "-r",
+        str(wanted),
+    ]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    errors = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
-    return None if done.returncode == 0 else (errors or [f"pip ended with exit status {done.returncode}"])[-1]
+    errors = [
+        line.removeprefix("ERROR: ")
+        for line in done.stderr.splitlines()
+        if line.startswith("ERROR: ")
+    ]
+    return (
+        None
+        if done.returncode == 0
+        else (errors or [f"pip ended with exit status {done.returncode}"])[-1]
+    )
 
 
 def why_not_uv(requirements: list[str], folder: Path) -> str | None:
@@ -136,7 +159,9 @@ def install(lock: Path, without_cuda: bool) -> int:
         requirements.get("setuptools", []), folder
     )  # builds what has no wheel; the pinned one, not any newer
     if failure:
-        print(f"setuptools: expected to install the locked version, found: {failure}", file=sys.stderr)
+        print(
+            f"setuptools: expected to install the locked version, found: {failure}", file=sys.stderr
+        )
         return 1
     wanted = folder / "lock.txt"
     wanted.write_text("".join(f"{entry}\n" for group in requirements.values() for entry in group))
@@ -146,14 +171,26 @@ def install(lock: Path, without_cuda: bool) -> int:
         if status == 0:
             return 0
         why = f"it ended with exit status {status}"
-    print(f"warning: uv cannot install here ({why}); pip does it instead, which takes minutes", file=sys.stderr)
+    print(
+        f"warning: uv cannot install here ({why}); pip does it instead, which takes minutes",
+        file=sys.stderr,
+    )
     wanted.write_text("".join(f"{entry}\n" for group in requirements.values() for entry in group))
     return install_with_pip(wanted)
 
 
 def resolve(source: Path, lock: Path, constraints: Path | None) -> int:
     """Resolve `source` into `lock` for every platform, keeping the versions that `lock` has where they still fit."""
-    command = [UV, "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"]
+    command = [
+        UV,
+        "pip",
+        "compile",
+        "--quiet",
+        "--universal",
+        "--python-version",
+        "3.11",
+        "--generate-hashes",
+    ]
     command += ["--no-emit-index-url", "--no-header", "--no-annotate", str(source), "-o", str(lock)]
     command += ["--constraints", str(constraints)] if constraints else []
     # Of one index alone: a second one may hold files of a single platform, and no hashes for the others.

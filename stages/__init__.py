@@ -1,4 +1,4 @@
-"""One module a DVC stage: reads params and artefacts, calls the library, writes artefacts and metrics."""
+"""One module for each DVC stage: read params and artefacts, call the library, write artefacts and metrics."""
 
 import importlib.util
 import os
@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 if importlib.util.find_spec("pydantic") is None:
-    # DVC without an activated environment runs the system's Python: replace it by that of `make setup`. DVC says where
-    # the project is of which an experiment is a copy.
+    # Without an activated environment DVC runs the system's Python: replace it by the Python of `make setup`. In the
+    # copy of an experiment, DVC_ROOT is the original project.
     _python = Path(
         os.environ.get("DVC_ROOT", ""), ".venv", "Scripts" if os.name == "nt" else "bin", "python"
     ).absolute()

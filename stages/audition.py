@@ -7,7 +7,7 @@ from stages.running import AUDITION, FOLDERS, bundle_path, run_stage, tracking_r
 def main(params: Params) -> None:
     from distill.audio.corpus import load_corpus
     from distill.generate.audition import audition
-    from distill.generate.source import Source
+    from distill.generate.context import GenerationContext
     from distill.model_file.build import measured
     from distill.model_file.format import load_bundle
     from distill.prior.data import read_prior_data
@@ -16,16 +16,20 @@ def main(params: Params) -> None:
 
     bundle, corpus = load_bundle(bundle_path(params)), load_corpus(FOLDERS.corpus)
     with atomic_folder(AUDITION) as folder:
-        reference = bundle.reference or measured(  # a model may be made without it; its audition still compares
+        reference = bundle.reference or measured(  # a model file can lack it, but audition needs it
             read_prior_data(FOLDERS.codes, FOLDERS.split, params.seed).reference(), bundle.codec
         )
-        assert bundle.prior is not None  # which the stage before wrote
-        source = Source(bundle.codec, bundle.prior, reference, bundle.labels, critic=bundle.metadata.critic)
-        metrics, times_real_time = audition(source, corpus, params.audition, params.seed, folder)
+        assert bundle.prior is not None  # written by the previous stage
+        context = GenerationContext(
+            bundle.codec, bundle.prior, reference, bundle.labels, critic=bundle.metadata.critic
+        )
+        metrics, times_real_time = audition(context, corpus, params.audition, params.seed, folder)
     write_metrics("audition", metrics)
     figures = {**metrics, "times_real_time": times_real_time}
     settings = {**params.audition.model_dump(), "seed": params.seed}
-    track_audition(tracking_root(), bundle.metadata.provenance.prior_fingerprint, figures, settings, AUDITION)
+    track_audition(
+        tracking_root(), bundle.metadata.provenance.prior_fingerprint, figures, settings, AUDITION
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,16 @@
-"""Stage `bundle`: write codec and prior to one model file."""
+"""Stage `bundle`: write codec and prior to a model file."""
 
 import sys
 
 from distill.params import Params
-from stages.running import FOLDERS, bundle_path, replaced_by_experiment, run_stage, tracking_root, write_metrics
+from stages.running import (
+    FOLDERS,
+    bundle_path,
+    replaced_by_experiment,
+    run_stage,
+    tracking_root,
+    write_metrics,
+)
 
 
 def main(params: Params) -> None:

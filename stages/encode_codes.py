@@ -1,4 +1,4 @@
-"""Stage `encode_codes`: encode every recording, training recordings in several views."""
+"""Stage `encode_codes`: encode every recording, training recordings with augmentations."""
 
 from distill.execution import STATE
 from distill.params import Params

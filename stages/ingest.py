@@ -15,17 +15,23 @@ def main(params: Params) -> None:
     from distill.execution import execution_from_environment
 
     with executor_of(execution_from_environment()) as executor:
-        report = ingest_folder(params.corpus.path, FOLDERS.corpus, params.corpus, executor, STATE / "ingest")
+        report = ingest_folder(
+            params.corpus.path, FOLDERS.corpus, params.corpus, executor, STATE / "ingest"
+        )
     note_corpus(params)
     counts = ("used", "warned", "rejected", "duplicates", "near_duplicates", "groups")
-    figures = {name: report[name] for name in ("seconds", "sample_rate", "treble_share", "trimmed_seconds")}
+    figures = {
+        name: report[name] for name in ("seconds", "sample_rate", "treble_share", "trimmed_seconds")
+    }
     others = report["left_out"]
     left_out = {"left_out": sum(others.values()), "left_out_suffixes": suffixes_line(others)}
-    write_metrics("ingest", {**{name: report["counts"][name] for name in counts}, **left_out, **figures})
+    write_metrics(
+        "ingest", {**{name: report["counts"][name] for name in counts}, **left_out, **figures}
+    )
 
 
 def note_corpus(params: Params) -> None:
-    """Note on this computer where the recordings are, so that `distill train-prior` finds those of the model."""
+    """Record the location of the recordings on this computer, for `distill train-prior`."""
     remember_corpus(STATE, sha256_file(FOLDERS.corpus / MANIFEST), address(params.corpus.path))
 
 

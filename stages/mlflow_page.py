@@ -1,4 +1,4 @@
-"""Entry point of `make mlflow`: serve MLflow's page of the runs, on port 5000 or on that of the variable PORT."""
+"""Entry point of `make mlflow`: serve MLflow's page of the runs, on port 5000 or the port in the variable PORT."""
 
 import os
 import socket
@@ -15,9 +15,9 @@ HOST = "127.0.0.1"
 
 
 def serve() -> int:
-    """Print the address of the table of runs and become MLflow's server; one that is named elsewhere is only named.
+    """Print the address of the runs and become MLflow's server; if MLFLOW_TRACKING_URI is a server, only print it.
 
-    Raises ParamsError for a wrong port, DistillError for one that is taken and for a store that MLflow cannot read.
+    Raises ParamsError for an invalid port, and DistillError for a port in use or a store that MLflow cannot read.
     """
     uri = tracking_uri(Path())
     if uri.startswith(("http://", "https://")):

@@ -1,6 +1,6 @@
-"""Stage `prepare`: keep a model of another origin, and let `corpus.path` lead to the recordings in experiments, too.
+"""Stage `prepare`: keep models that the pipeline did not make, and make `corpus.path` valid in experiments.
 
-What it writes is not where DVC runs experiments: so it runs there again, before `ingest`.
+Experiments start without its output file, so it always runs there, before `ingest`.
 """
 
 import os

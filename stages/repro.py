@@ -23,14 +23,14 @@ from stages.ops.summary import run_log, summarise
 from stages.running import AT_WORK, PARAMS, bundle_path, status_of
 
 LISTED = 10
-ROOM = 1 << 20  # bytes: with less, a disk is full
-NO_PULL = "--no-pull"  # of ours, not of DVC
+ROOM = 1 << 20  # bytes; a disk with less free space counts as full
+NO_PULL = "--no-pull"  # our own flag, not DVC's
 
 
 def main(arguments: list[str]) -> int:
-    """Run `dvc repro ARGUMENTS` and return the exit status: the failed stage's, if a stage failed.
+    """Run `dvc repro ARGUMENTS` and return its exit status, or the exit status of the stage that failed.
 
-    Without arguments missing results are pulled from a remote before. `--no-pull` prevents that, and DVC does not see it.
+    Without arguments, first pull missing results from a remote. `--no-pull` prevents that and is not passed to DVC.
     """
     print_any_text()
     return status_of(lambda: _checked(arguments))
@@ -46,7 +46,7 @@ def _checked(arguments: list[str]) -> int:
 
 
 def _check_corpus(path: str) -> None:
-    """Raise AudioError where `corpus.path` is neither a folder that DVC can hash nor the address of an object store."""
+    """Raise AudioError if `corpus.path` is neither a folder that DVC can hash nor the address of an object store."""
     if is_url(path):
         open_source(path)
         return
@@ -68,18 +68,20 @@ def _reproduce(params: Params, arguments: list[str]) -> int:
     AT_WORK.unlink(missing_ok=True)
     if not arguments:
         pull_missing()
-    status = dvc.run_dvc("repro", *(argument for argument in arguments if argument != NO_PULL)).returncode
+    status = dvc.run_dvc(
+        "repro", *(argument for argument in arguments if argument != NO_PULL)
+    ).returncode
     ran = run_log()[earlier:]
     if status != 0:
         return _failed(params, ran)
     dvc.keep_lock(STATE)
-    note_corpus(params)  # also where `ingest` was up to date
+    note_corpus(params)  # in case `ingest` was up to date
     summarise(params, ran, time.monotonic() - began)
     return 0
 
 
 def _failed(params: Params, ran: list[dict[str, Any]]) -> int:
-    """Exit status of the stage that failed, or of DVC. Raises DistillError where no stage says why, and it is known."""
+    """Exit status of the failed stage, or 1. Raises DistillError if no stage failed and the cause is known."""
     for entry in ran:
         if entry["exit"] != 0:
             return int(entry["exit"])
@@ -88,13 +90,17 @@ def _failed(params: Params, ran: list[dict[str, Any]]) -> int:
 
 
 def _check_what_no_stage_says(params: Params) -> None:
-    """Raise DistillError for what can end DVC without a sentence of a stage, where it is one of four known things."""
+    """Raise an error for known causes that end DVC without a stage: store, full disk, busy DVC, killed process."""
     if is_url(params.corpus.path):
         list_recordings(open_source(params.corpus.path))
     if shutil.disk_usage(Path()).free < ROOM:
-        raise DistillError("disk: expected room for what DVC keeps, found it full; free some space and run again")
+        raise DistillError(
+            "disk: expected room for what DVC keeps, found it full; free some space and run again"
+        )
     if dvc.is_busy():
-        raise DistillError("DVC: expected no other command of it here, found one at work; wait until it ends")
+        raise DistillError(
+            "DVC: expected no other command of it here, found one at work; wait until it ends"
+        )
     if AT_WORK.exists():
         stage = next(iter(AT_WORK.read_text(encoding="utf-8").split()), "a stage")
         raise DistillError(
@@ -105,7 +111,7 @@ def _check_what_no_stage_says(params: Params) -> None:
 
 
 def _refuse_unhashable(corpus: Path) -> None:
-    """Raise AudioError for entries that DVC cannot hash; its own errors, before the first stage, are unclear."""
+    """Raise AudioError for entries that DVC cannot hash; its own errors are unclear."""
     entries = sorted([*_unhashable(corpus), *_unseen(corpus)])
     if entries:
         shown = "; ".join(f"{path}: {reason}" for path, reason in entries[:LISTED])
@@ -117,7 +123,7 @@ def _refuse_unhashable(corpus: Path) -> None:
 
 
 def _unhashable(corpus: Path) -> Iterator[tuple[str, str]]:
-    """(entry, reason) of everything below `corpus` that DVC cannot hash, or behind which it sees no change."""
+    """(entry, reason) for everything below `corpus` that DVC cannot hash, or where it would miss changes."""
     for parent, folders, files in os.walk(corpus):
         for path in (Path(parent, name) for name in (*folders, *files)):
             if reason := _why_unhashable(path):
@@ -125,7 +131,7 @@ def _unhashable(corpus: Path) -> Iterator[tuple[str, str]]:
 
 
 def _unseen(corpus: Path) -> Iterator[tuple[str, str]]:
-    """(recording, reason) of those that DVC leaves out, though they would be learnt."""
+    """(recording, reason) for recordings that DVC ignores, although they would be learnt."""
     leaves_out = dvc.leaves_out()
     for file in open_source(corpus).scan().audio:
         if leaves_out(corpus / file.relative):
@@ -136,7 +142,9 @@ def _why_unhashable(path: Path) -> str:
     reasons: dict[str, Callable[[], bool]] = {
         "its name is not UTF-8": lambda: not is_utf8(path.name),
         "a link that leads nowhere": lambda: not path.exists(),
-        "a link to a folder, behind which DVC sees no change": lambda: path.is_dir() and path.is_symlink(),
+        "a link to a folder, behind which DVC sees no change": lambda: (
+            path.is_dir() and path.is_symlink()
+        ),
         "neither a file nor a folder": lambda: not (path.is_dir() or path.is_file()),
         "no permission to read it": lambda: path.is_file() and not os.access(path, os.R_OK),
     }

@@ -1,6 +1,6 @@
-"""Stage `resolve`: what `auto` stands for with these recordings, for each stage that asks.
+"""Stage `resolve`: write the settings for training and encoding, with every `auto` resolved for the corpus.
 
-The stages that train and encode depend on this rather than on all tiers: one that the corpus does not use runs nothing.
+The stages that train and encode depend on these settings, so that a change of an unused tier runs nothing again.
 """
 
 from distill.params import Params
@@ -12,7 +12,11 @@ def main(params: Params) -> None:
     from distill.storage.files import write_json
 
     recordings = len(kept_rows(read_manifest(FOLDERS.corpus / MANIFEST)))
-    tier, codec, prior = params.tier_name(recordings), params.vqvae_config(recordings), params.prior_config(recordings)
+    tier, codec, prior = (
+        params.tier_name(recordings),
+        params.vqvae_config(recordings),
+        params.prior_config(recordings),
+    )
     resolved = {
         "train_vqvae": {"tier": tier, **codec.model_dump()},
         "encode_codes": {"transpose": prior.transpose},

@@ -1,4 +1,4 @@
-"""Frame of every stage: settings, paths, exit status, errors in one sentence, a log of the stages that ran."""
+"""Frame of every stage: settings, paths, exit status, errors as one sentence, and a log of stages that ran."""
 
 import contextlib
 import json
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 PARAMS = Path("params.yaml")
 FOLDERS = PipelineFolders.below(Path("artifacts"))
 AUDITION = Path("artifacts/audition")
-SETTINGS = Path("artifacts/settings")  # of stages, with every `auto` resolved
+SETTINGS = Path("artifacts/settings")  # of each stage, with every `auto` resolved
 METRICS = Path("metrics")
 RUN_LOG = STATE / "stages.jsonl"
-LAUNCHED = "DISTILL_LAUNCHED"  # set for the processes that a stage starts, which speak for it but do not log it
-AT_WORK = STATE / "at_work.txt"  # the stage that runs and its process; one that is killed leaves it behind
+LAUNCHED = "DISTILL_LAUNCHED"  # set in processes that a stage starts; they print errors but write no run log
+AT_WORK = (
+    STATE / "at_work.txt"
+)  # running stage and its process id; stays behind if the stage is killed
 
 
 def bundle_path(params: Params) -> Path:
@@ -39,20 +41,22 @@ def bundle_path(params: Params) -> Path:
 
 
 def conclude(stage: str, trained: "Trained") -> None:
-    """Write the metrics of a training, and delete its checkpoints."""
+    """Write the metrics of a training and delete its checkpoints."""
     write_metrics(stage, trained.metrics)
     trained.clear_checkpoints()
 
 
 def tracking_root() -> Path:
-    """Folder of MLflow's store: the repository, also for queued experiments, which DVC runs in a copy below it."""
+    """Folder of MLflow's store: the repository, even in an experiment that DVC runs in a copy below it."""
     here = Path.cwd()
-    copies = (folder for folder in here.parents if (folder.name, folder.parent.name) == ("tmp", ".dvc"))
+    copies = (
+        folder for folder in here.parents if (folder.name, folder.parent.name) == ("tmp", ".dvc")
+    )
     return next((folder.parent.parent for folder in copies), here)
 
 
 def replaced_by_experiment(model: Path) -> str:
-    """A sentence where an experiment of DVC that runs in the project itself has just replaced a model file, else ""."""
+    """Remark if a DVC experiment in the project itself has just replaced a model file, else ""."""
     name = os.environ.get("DVC_EXP_NAME")
     if not name or tracking_root() != Path.cwd():
         return ""
@@ -68,7 +72,7 @@ def write_metrics(stage: str, values: Mapping[str, object]) -> None:
 
 
 def status_of(action: Callable[[], int], before: str = "") -> int:
-    """Exit status of what is no stage; an error that the user can act on is one sentence on stderr, after `before`."""
+    """Run `action` outside a stage and return its exit status; errors for the user go to stderr, after `before`."""
     try:
         return action()
     except Exception as error:
@@ -80,14 +84,16 @@ def status_of(action: Callable[[], int], before: str = "") -> int:
 
 
 def run_stage(name: str, body: Callable[[Params], None]) -> None:
-    """Run a stage and exit: 0 done, 1 a defect (with traceback), 2 wrong input, 129, 130 or 143 interrupted and saved.
+    """Run a stage and exit: 0 done, 1 defect (with traceback), 2 wrong input, 129, 130 or 143 interrupted and saved.
 
-    `body` imports the library itself: too little memory for that is wrong input, too.
+    `body` imports the library itself, so that too little memory for imports is reported as wrong input.
     """
     handler = RichHandler(console=LastingConsole(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     raise_on_signals()
-    is_first = os.environ.get("RANK", "0") == "0" and LAUNCHED not in os.environ  # of processes that torchrun started
+    is_first = (
+        os.environ.get("RANK", "0") == "0" and LAUNCHED not in os.environ
+    )  # once per stage, not once per process
     started, began = time.time(), time.monotonic()
     status = 1
     try:
@@ -102,22 +108,29 @@ def run_stage(name: str, body: Callable[[Params], None]) -> None:
         known = for_the_user(error)
         if known is None:
             raise
-        if os.environ.get("RANK", "0") == "0" or not isinstance(known, Interrupted):  # all are interrupted together
+        if os.environ.get("RANK", "0") == "0" or not isinstance(
+            known, Interrupted
+        ):  # then rank 0 reports for all
             print(f"{name}: {known}", file=sys.stderr)
         status = known.exit_code
     except KeyboardInterrupt:
         print(f"{name}: interrupted; nothing half-written was kept", file=sys.stderr)
         status = 130
     finally:
-        entry = {"stage": name, "started": started, "seconds": time.monotonic() - began, "exit": status}
+        entry = {
+            "stage": name,
+            "started": started,
+            "seconds": time.monotonic() - began,
+            "exit": status,
+        }
         stopped = _log_run(entry) if is_first else 0
     sys.exit(status or stopped)
 
 
 def _log_run(entry: Mapping[str, object]) -> int:
-    """Append to the log that the summary of `make repro` reads. A stage does not fail where this fails.
+    """Append to the log for the summary of `make repro`. Write errors do not fail the stage.
 
-    Returns the exit status of a signal that comes meanwhile, else 0.
+    Returns the exit status for a signal received meanwhile, else 0.
     """
     try:
         AT_WORK.unlink(missing_ok=True)

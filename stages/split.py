@@ -1,4 +1,4 @@
-"""Stage `split`: divide the recordings into training and held-out ones."""
+"""Stage `split`: split the recordings into training and held-out."""
 
 from distill.params import Params
 from stages.running import FOLDERS, run_stage, write_metrics

@@ -1,4 +1,4 @@
-"""Stage `train_prior`: train the prior on the codes."""
+"""Stage `train_prior`: train the prior on codes."""
 
 from distill.execution import STATE
 from distill.params import Params

@@ -1,4 +1,4 @@
-"""What tests share: one thread a process, signals as in a terminal, and fixtures for commands, models and stores."""
+"""Shared set-up of tests: one thread per process, default signals, and fixtures for commands, models and stores."""
 
 import os
 import signal
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from programs import MakeOnce
     from unit.command import CommandLine
 
-# The first import of a dependency compiles it. Where that were not kept, each process would compile PyTorch again.
+# Keep compiled modules; otherwise each process compiles PyTorch again.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# Networks of tests are small, and threads that wait for each other cost more. For processes that tests start, too.
+# Test networks are small, so synchronising threads costs more than it gains; also in processes that tests start.
 for _name, _value in {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}.items():
     os.environ.setdefault(_name, _value)
 
-# A shell's background lets SIGINT be ignored, and so would all that tests start. A handler that does nothing does not
-# pass to other programs: they begin as in a terminal.
+# In a shell's background SIGINT is ignored, and child processes inherit that. They do not inherit an empty handler, so
+# they start as in a terminal.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, lambda *_: None)
 
@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than processors: a fifth of the time is waiting, for files, processes and time-outs."""
+    """Processors plus one: tests spend a fifth of their time waiting for files, processes and time-outs."""
     from distill.execution import processors
 
     return processors() + 1
@@ -46,21 +46,21 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.fixture(scope="session")
 def exhaustive(request: pytest.FixtureRequest) -> bool:
-    """Whether every fault is tried, or a sample of them."""
+    """Whether to try every fault instead of a sample."""
     return bool(request.config.getoption("--exhaustive"))
 
 
 @pytest.fixture(scope="session")
 def minutes(request: pytest.FixtureRequest) -> float:
-    """How long each fuzz target is tried where every fault is."""
+    """Duration of each fuzz target with `--exhaustive`."""
     return float(request.config.getoption("--minutes"))
 
 
 @pytest.fixture(scope="session")
 def make_once(tmp_path_factory: pytest.TempPathFactory) -> "MakeOnce":
-    """`make_once(name, make)` is a folder that all test processes share; the first calls `make` with it.
+    """`make_once(name, make)` returns a folder shared by all test processes; the first caller fills it with `make`.
 
-    Tests only read it. For what takes seconds to make, such as a trained model.
+    Tests must not write to it. Use it for slow results, such as a trained model.
     """
     top = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -80,9 +80,9 @@ def make_once(tmp_path_factory: pytest.TempPathFactory) -> "MakeOnce":
 
 @pytest.fixture(scope="session")
 def trained(make_once: "MakeOnce") -> Path:
-    """A folder with `sounds` (five recordings in two folders, their labels) and `a.distill`, trained on them with a prior.
+    """Folder with `sounds` (five recordings in two folders, which are labels) and `a.distill`, trained on them.
 
-    For tests that need a model that has learned; those that need any model write one of `unit.tiny` in a moment.
+    The model has a prior. Tests that do not need a trained model use `unit.tiny`, which is faster.
     """
     from unit.tiny import train_in
 
@@ -91,7 +91,7 @@ def trained(make_once: "MakeOnce") -> Path:
 
 @pytest.fixture(scope="session")
 def database(make_once: "MakeOnce") -> Path:
-    """MLflow's database without a run, which takes a second to make."""
+    """Empty MLflow database, which takes a second to make."""
     from distill.training.mlflow_store import client_of
 
     def make(folder: Path) -> None:
@@ -105,7 +105,7 @@ def database(make_once: "MakeOnce") -> Path:
 def shell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> "Iterator[CommandLine]":
-    """`shell("list", "models")` runs `distill` in this process, in an empty folder; `shell.refused` gives its sentence."""
+    """`shell("list", "models")` runs `distill` in this process and an empty folder; `shell.refused` gives the error."""
     from unit.command import CommandLine
 
     handler = signal.getsignal(signal.SIGTERM)
@@ -126,7 +126,7 @@ def store_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def store(store_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> "Store":
-    """An object store with an empty bucket, which the environment speaks of."""
+    """Object store with an empty bucket, set in the environment."""
     from object_store import Store
 
     made = Store(store_endpoint, f"bucket-{uuid4().hex}")
@@ -139,7 +139,7 @@ def store(store_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> "Store":
 
 @pytest.fixture
 def proxy(store: "Store", monkeypatch: pytest.MonkeyPatch) -> "Iterator[LossyProxy]":
-    """A proxy before the store, which the environment speaks of instead."""
+    """Proxy in front of the store, set in the environment instead."""
     from lossy_proxy import lossy_proxy
 
     with lossy_proxy(store.endpoint) as made:

@@ -1,4 +1,4 @@
-"""A proxy before a store's server, which counts requests and can stop answering, as a network that is lost does."""
+"""Proxy in front of an object store, which records requests and can simulate a lost network."""
 
 import http.client
 import threading
@@ -12,20 +12,20 @@ _BY_HOP = {"connection", "transfer-encoding", "keep-alive", "content-length", "d
 
 
 class LossyProxy(ThreadingHTTPServer):
-    """Forwards requests to a server while `answers_left`, where it is a number, is above 0; then cuts connections."""
+    """Forward `answers_left` requests to a server, then cut connections; None means no limit."""
 
     daemon_threads = True
 
     def __init__(self, upstream: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream, self.endpoint = urlsplit(upstream).netloc, f"http://127.0.0.1:{self.server_address[1]}"
-        self.requests: list[str] = []  # method and path, of those that were forwarded
+        self.requests: list[str] = []  # method and path of forwarded requests
         self.answers_left: int | None = None
-        self.before: Callable[[str], object] | None = None  # called with a request, before it is forwarded
+        self.before: Callable[[str], object] | None = None  # called with each request before it is forwarded
         self.lock = threading.Lock()
 
     def take_requests(self) -> list[str]:
-        """The requests since the last call."""
+        """Requests since the last call."""
         with self.lock:
             taken, self.requests = self.requests, []
         return taken
@@ -68,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def lossy_proxy(upstream: str) -> Iterator[LossyProxy]:
-    """A proxy to the server at this address, which ends with the context."""
+    """Run a proxy to the server at address `upstream` within the context."""
     with LossyProxy(upstream) as proxy:
         threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         yield proxy

@@ -1,4 +1,4 @@
-"""A server of S3's protocol on this computer, for tests: moto's, which keeps objects in memory."""
+"""Local S3 server for tests: moto, which keeps objects in memory."""
 
 import logging
 import urllib.request
@@ -12,11 +12,11 @@ from moto.server import ThreadedMotoServer
 
 
 class Store:
-    """The server, with a bucket of its own for each user of it."""
+    """Client of the server, with its own new bucket."""
 
     def __init__(self, endpoint: str, bucket: str) -> None:
         self.endpoint, self.bucket = endpoint, bucket
-        # No settings of the person who runs the tests, no question to the network where a cloud's machine would ask.
+        # Ignore the user's own AWS settings, and do not query the metadata service of cloud machines.
         self.environment = {
             **{"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1"},
             **{"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"},
@@ -35,7 +35,7 @@ class Store:
 
     @contextmanager
     def without(self, keys: list[str]) -> Iterator[None]:
-        """These objects are gone until the context ends."""
+        """Remove objects within the context, then restore them."""
         contents = {key: self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in keys}
         for key in keys:
             self.remove(key)
@@ -51,16 +51,16 @@ class Store:
         return f"s3://{self.bucket}/{prefix}"
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
-        """Bytes of each object by its key."""
+        """Size of each object in bytes, by key."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         return {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", ())}
 
     @contextmanager
     def asking_for_rights(self) -> Iterator[None]:
-        """The server checks signatures and rights, and nobody has any."""
+        """Make the server check permissions within the context; nobody has any."""
         address, headers = f"{self.endpoint}/moto-api/reset-auth", {"Content-Type": "text/plain"}
         try:
-            urllib.request.urlopen(urllib.request.Request(address, b"0", headers)).close()  # requests without
+            urllib.request.urlopen(urllib.request.Request(address, b"0", headers)).close()  # after 0 requests
             yield
         finally:
             urllib.request.urlopen(urllib.request.Request(address, b"inf", headers)).close()
@@ -68,7 +68,7 @@ class Store:
 
 @contextmanager
 def serve() -> Iterator[str]:
-    """Address of a server, which ends with the context."""
+    """Run a server within the context and yield its address."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

@@ -1,9 +1,9 @@
-"""Programs that tests start in processes of their own, and modules that lie in no package.
+"""Start programs in separate processes, and load modules outside packages.
 
-`fork(folder, "distill", "list")` runs `python -m distill list` in a folder; it begins at once, as a fork of a process that
-has imported what commands import. `run` and `start` do the same with a Python of its own, whose imports take seconds: for
-tests of what the system or the shell gives a program. `until` waits for what a program does. What needs no process of its
-own is faster in the tests' one: see the fixture `shell`.
+`fork(folder, "distill", "list")` runs `python -m distill list` in a folder. It starts at once, as a fork of a process
+that has imported everything. `run` and `start` use a new Python, whose imports take seconds, for tests of signals,
+streams and environment at start. `until` waits for a condition. Tests that need no separate process use the faster
+fixture `shell`.
 """
 
 import atexit
@@ -26,8 +26,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 Program = tuple[Path, list[str], dict[str, str], Callable[[], Any] | None]  # folder, module and arguments, environment
-MakeOnce = Callable[[str, Callable[[Path], object]], Path]  # of the fixture `make_once`
-SECONDS = 300  # that a program may take for a step of its work, on a busy computer
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]  # type of the fixture `make_once`
+SECONDS = 300  # timeout of a step of a program, on a busy computer
 IMPORTED = (
     "distill.api",
     "distill.cli.main",
@@ -35,7 +35,7 @@ IMPORTED = (
     "distill.kit.make",
     "distill.pipeline.train",
 )
-# What DVC would import at each of its commands, for a second or two.
+# Modules that every DVC command imports, which takes a second or two.
 DVC = (
     "dvc.cli.parser",
     "dvc.data_cloud",
@@ -45,7 +45,7 @@ DVC = (
     "networkx",
     "s3fs",
 )
-PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")  # of a process of `subprocess`
+PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")  # pipe arguments of `subprocess`
 if os.name != "nt":
     FORKS = multiprocessing.get_context("forkserver")
     FORKS.set_forkserver_preload(
@@ -54,7 +54,7 @@ if os.name != "nt":
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """The environment of a program: without settings of Distill, DVC and MLflow but `changes`, on the CPU, this `python`."""
+    """Environment of a program: this Python on the CPU, no settings of Distill, DVC and MLflow except `changes`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_", "DISTILL_"))}
     modules = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
     programs = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
@@ -62,14 +62,14 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def run(folder: Path, module: str, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-    """`python -m MODULE` in a folder, to its end."""
+    """Run `python -m MODULE` in a folder until it ends."""
     process = start(folder, module, *arguments, **changes)
     out, err = process.communicate(timeout=4 * SECONDS)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def start(folder: Path, module: str, *arguments: str, **changes: str) -> subprocess.Popen[str]:
-    """`python -m MODULE` in a folder, left running in a session of its own: `os.killpg` reaches all its processes."""
+    """Start `python -m MODULE` in a folder and its own session, so that `os.killpg` reaches all its processes."""
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         cwd=folder,
@@ -82,27 +82,27 @@ def start(folder: Path, module: str, *arguments: str, **changes: str) -> subproc
 
 
 class Forked:
-    """A program at work; `end` waits for it. `returncode` is as of `subprocess`, negative after a signal."""
+    """Running program; `end` waits for it. `returncode` is negative after a signal, as in `subprocess`."""
 
     def __init__(self, program: Program) -> None:
         self._output = Path(tempfile.mkdtemp(dir=_outputs()))
-        outputs = [self._output / name for name in ("1", "2")]  # as the descriptors of what is printed and said
+        outputs = [self._output / name for name in ("1", "2")]  # named after the descriptors of stdout and stderr
         for output in outputs:
             output.touch()
         self._process = FORKS.Process(target=_be, args=(program, outputs))
         self._process.start()
 
     def poll(self) -> int | None:
-        """The exit status, None while it runs."""
+        """Exit status, or None while it runs."""
         return self._process.exitcode
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Signal the program and what it has started."""
+        """Send a signal to the program and its children."""
         assert self._process.pid is not None
         os.killpg(self._process.pid, number)
 
     def end(self, seconds: float = 4 * SECONDS) -> "Forked":
-        """Wait for its end."""
+        """Wait for the end of the program; kill it after `seconds` and raise AssertionError."""
         self._process.join(seconds)
         if self._process.is_alive():
             self.send_signal(signal.SIGKILL)
@@ -116,35 +116,35 @@ class Forked:
 
     @property
     def stdout(self) -> str:
-        """What it has printed until now."""
+        """Output on stdout so far."""
         return (self._output / "1").read_text(errors="replace")
 
     @property
     def stderr(self) -> str:
-        """What it has said until now."""
+        """Output on stderr so far."""
         return (self._output / "2").read_text(errors="replace")
 
     def communicate(self) -> tuple[str, str]:
-        """What it printed and said, at its end."""
+        """Wait for the end and return stdout and stderr."""
         self.end()
         return self.stdout, self.stderr
 
 
 @cache
 def _outputs() -> Path:
-    """A folder for what programs print, which goes when the tests end."""
+    """Folder for the output of programs, removed when the tests end."""
     folder = Path(tempfile.mkdtemp(prefix="outputs-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
 def fork(folder: Path, module: str, *arguments: str, before: Callable[[], Any] | None = None, **changes: str) -> Forked:
-    """Start `python -m MODULE` in a folder, in a session of its own; `before`, which can be pickled, is called in it."""
+    """Fork `python -m MODULE` in a folder and its own session; it first calls `before`, which must be picklable."""
     return Forked((folder, [module, *arguments], environment(**changes), before))
 
 
 def _be(program: Program, outputs: Sequence[Path | int], own_session: bool = True) -> None:
-    """The program, in the new process; `outputs` are files or descriptors of what it prints and says."""
+    """Become the program, in the new process; `outputs` are files or descriptors for stdout and stderr."""
     folder, sys.argv, env, before = program
     if own_session:
         os.setsid()
@@ -163,7 +163,7 @@ def _be(program: Program, outputs: Sequence[Path | int], own_session: bool = Tru
 
 
 def fork_pythons() -> None:
-    """From here on this process starts DVC and stages as forks of itself, which have imported what they need."""
+    """Patch `subprocess` to start DVC and stages as forks of this process, which has imported their modules."""
     execute: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
 
     def start(process: Any, *given: Any) -> None:
@@ -174,7 +174,7 @@ def fork_pythons() -> None:
             execute(process, *given)
             return
         program = (Path(asked["cwd"] or "."), module, asked["env"] or {**os.environ}, None)
-        outputs = [max(asked[name], number) for number, name in ((1, "c2pwrite"), (2, "errwrite"))]  # -1: as it is here
+        outputs = [max(asked[name], number) for number, name in ((1, "c2pwrite"), (2, "errwrite"))]  # -1: inherited
         child = multiprocessing.get_context("fork").Process(
             target=_be, args=(program, outputs, asked["start_new_session"])
         )
@@ -186,7 +186,7 @@ def fork_pythons() -> None:
 
 
 def until(condition: Callable[[], Any], process: Any = None, seconds: float = SECONDS) -> Any:
-    """Wait until a condition is true, and return what it gave. Fails when time is over or the process has ended."""
+    """Wait until a condition is true and return its value. Fails after `seconds`, or if the process has ended."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert process is None or process.poll() is None, process.communicate()
@@ -196,7 +196,7 @@ def until(condition: Callable[[], Any], process: Any = None, seconds: float = SE
 
 
 def loaded(path: Path) -> ModuleType:
-    """The module of a file that lies in no package, as under requirements or deploy; it is not run as a program."""
+    """Load a module outside packages, such as in requirements or deploy, without running it as a program."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None

@@ -24,7 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     points = []
     try:
         if asked.folder is not None and not asked.folder.is_dir():
-            raise ParamsError(f"DIR {asked.folder}: expected a folder of recordings, found none; check the path")
+            raise ParamsError(
+                f"DIR {asked.folder}: expected a folder of recordings, found none; check the path"
+            )
         execution = execution_from_environment()
         if asked.device is not None:
             execution = replace(execution, device=asked.device)
@@ -40,12 +42,20 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     if asked.write is not None:
         corpus = "motifs" if asked.folder is None else asked.folder.resolve().name
-        keep(Table("memory", COLUMNS, tuple(row for point in points for row in point.rows(corpus))), asked.write)
+        keep(
+            Table("memory", COLUMNS, tuple(row for point in points for row in point.rows(corpus))),
+            asked.write,
+        )
         keep(measured(corpus), asked.write)
         if asked.write == RESULTS:
             update_page()
     if asked.json:
-        print(json.dumps({"points": [point.as_json() for point in points], "summary": summary(points)}, indent=2))
+        print(
+            json.dumps(
+                {"points": [point.as_json() for point in points], "summary": summary(points)},
+                indent=2,
+            )
+        )
     else:
         print(summary(points))
     return 0 if all(point.passed for point in points) else 1
@@ -56,9 +66,23 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     recordings = "folder of recordings; without it synthesised ones with repeated motifs"
     add("folder", nargs="?", type=Path, metavar="DIR", help=recordings)
-    add("--steps", type=whole(LEAST_STEPS), default=LEAST_STEPS, help="steps of the measured training")
-    add("--seed", type=whole(0, 2**32 - 1), default=0, help="random seed of recordings, split, weights and probes")
-    add("--device", type=_device, help="auto, cpu or cuda; without it what DISTILL_DEVICE says, as elsewhere")
+    add(
+        "--steps",
+        type=whole(LEAST_STEPS),
+        default=LEAST_STEPS,
+        help="steps of the measured training",
+    )
+    add(
+        "--seed",
+        type=whole(0, 2**32 - 1),
+        default=0,
+        help="random seed of recordings, split, weights and probes",
+    )
+    add(
+        "--device",
+        type=_device,
+        help="auto, cpu or cuda; without it what DISTILL_DEVICE says, as elsewhere",
+    )
     add_write(parser, "figures", "benchmarks.md")
     add("--json", action="store_true", help="print one JSON document on stdout and nothing else")
     return parser

@@ -12,7 +12,13 @@ from benchmarks.acceptance.layer import boundary_error, chunk_figures, norm_grow
 from benchmarks.acceptance.motifs import write_motifs
 from benchmarks.acceptance.point import Figure, Point
 from benchmarks.acceptance.probes import figures_of, what_remembers, worst_findings
-from benchmarks.acceptance.trial import Trial, cost_of_probes, recover, rollbacks_of_a_lasting_fault, try_training
+from benchmarks.acceptance.trial import (
+    Trial,
+    cost_of_probes,
+    recover,
+    rollbacks_of_a_lasting_fault,
+    try_training,
+)
 from distill.audio.corpus import Corpus
 from distill.codec.model import VQVAE
 from distill.codec.training import train_vqvae
@@ -35,14 +41,21 @@ FAULTS = ("learning rate", "weights", "loss")
 T = TypeVar("T")
 
 
-def check_recordings(folder: Path | None, steps: int, seed: int, execution: Execution) -> Iterator[Point]:
+def check_recordings(
+    folder: Path | None, steps: int, seed: int, execution: Execution
+) -> Iterator[Point]:
     """`check_memory` on recordings in `folder`, or on synthesised ones, encoded by a codec trained on them."""
     with TemporaryDirectory() as temporary:
         work = Path(temporary)
         if folder is None:
             folder = work / "motifs"
             write_motifs(folder, seed, 24)
-        changes = {"corpus": {"path": str(folder)}, "vqvae": {"epochs": 1}, "codes": {"views": 1}, "split": HELD_OUT}
+        changes = {
+            "corpus": {"path": str(folder)},
+            "vqvae": {"epochs": 1},
+            "codes": {"views": 1},
+            "split": HELD_OUT,
+        }
         params, fabric = Params.model_validate({"seed": seed, **changes}), make_fabric(execution)
 
         def train(corpus: Corpus) -> VQVAE:
@@ -55,14 +68,22 @@ def check_recordings(folder: Path | None, steps: int, seed: int, execution: Exec
         yield from check_memory(data, steps, seed, fabric)
 
 
-def check_memory(data: PriorData, steps: int, seed: int, fabric: Fabric, **changes: Any) -> Iterator[Point]:
+def check_memory(
+    data: PriorData, steps: int, seed: int, fabric: Fabric, **changes: Any
+) -> Iterator[Point]:
     """Yield the seven criteria as they are measured. A training of `steps` steps that fails misses its criteria."""
-    yield _shown(lambda progress: Point(1, "chunk sizes on the CPU", tuple(chunk_figures(LENGTH, ROUNDS, progress))))
+    yield _shown(
+        lambda progress: Point(
+            1, "chunk sizes on the CPU", tuple(chunk_figures(LENGTH, ROUNDS, progress))
+        )
+    )
     yield _norm(seed)
     yield Point(7, "gradients stop at shards", shard_gradients(seed))
     yield _shown(lambda progress: _recovery(data, seed, fabric, progress, changes))
     try:
-        trial = _shown(lambda progress: try_training(data, steps, seed, fabric, progress, **changes))
+        trial = _shown(
+            lambda progress: try_training(data, steps, seed, fabric, progress, **changes)
+        )
     except Interrupted:
         raise
     except DistillError as error:
@@ -72,7 +93,9 @@ def check_memory(data: PriorData, steps: int, seed: int, fabric: Fabric, **chang
     yield _steps(trial)
     share = _shown(lambda _: cost_of_probes(data, steps, seed, fabric, **changes))
     cost = Figure("share of time", share, "<", 0.01)
-    probes = Figure("probes", trial.probes, ">=", 5)  # four while the training goes on, one at its end
+    probes = Figure(
+        "probes", trial.probes, ">=", 5
+    )  # four while the training goes on, one at its end
     yield Point(2, COST, (cost, probes))
     yield _shown(lambda progress: _retrieval(trial, data, seed, fabric, progress))
 
@@ -114,16 +137,27 @@ def _steps(trial: Trial) -> Point:
         Figure("losses and weights that are not finite", trial.not_finite, "=", 0),
         Figure("loss at the end, of that at the start", trial.fall, "<", 1),
         Figure("growth of memory in use over the second half", trial.growth, "<=", 0.05),
-        Figure("changes of perplexity on record", len(trial.changes), ">=", trial.steps // WATCH_STEPS),
-        Figure("held-out perplexity with the memory ablated, less that with it", trial.worth[-1], ">=", 0),
+        Figure(
+            "changes of perplexity on record", len(trial.changes), ">=", trial.steps // WATCH_STEPS
+        ),
+        Figure(
+            "held-out perplexity with the memory ablated, less that with it",
+            trial.worth[-1],
+            ">=",
+            0,
+        ),
     )
     return Point(4, f"{trial.steps} steps", figures)
 
 
-def _retrieval(trial: Trial, data: PriorData, seed: int, fabric: Fabric, progress: ProgressReport) -> Point:
+def _retrieval(
+    trial: Trial, data: PriorData, seed: int, fabric: Fabric, progress: ProgressReport
+) -> Point:
     model = trial.training.model
     assert isinstance(model, MemoryPrior)
-    source = FrameSource([recording.codes for recording in data.held_out], data.codes.codebook_sizes)
+    source = FrameSource(
+        [recording.codes for recording in data.held_out], data.codes.codebook_sizes
+    )
     progress(0, 1, "probes")
     found = worst_findings(model, source, fabric, seed, seeds=3)
     return Point(5, RETRIEVAL, figures_of(found), remark=what_remembers(found))

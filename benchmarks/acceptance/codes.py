@@ -17,4 +17,8 @@ def loss_of_the_demo() -> float:
 
 def measured(corpus: str) -> Table:
     """Table of today's date and codes, for a measurement on `corpus` that was made just now."""
-    return Table("memory_codes", COLUMNS, ((corpus, f"{datetime.now(UTC):%Y-%m-%d}", f"{loss_of_the_demo():.6f}"),))
+    return Table(
+        "memory_codes",
+        COLUMNS,
+        ((corpus, f"{datetime.now(UTC):%Y-%m-%d}", f"{loss_of_the_demo():.6f}"),),
+    )

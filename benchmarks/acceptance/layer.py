@@ -29,21 +29,32 @@ def chunk_figures(length: int, rounds: int, progress: Progress) -> list[Figure]:
     """Agreement of all chunk sizes, and speed of the chosen one beside the best, of two kinds of keys."""
     chosen = int(default_values()["prior"]["memory"]["chunk_size"])
     differences, figures = [], []
-    for number, (name, key_size, degree) in enumerate((("keys of 64", 64, 1), ("features of keys of 32", 32, DEGREE))):
+    for number, (name, key_size, degree) in enumerate(
+        (("keys of 64", 64, 1), ("features of keys of 32", 32, DEGREE))
+    ):
         progress(number, 2, "chunk sizes")
         seconds, difference = _chunk_seconds(key_size, degree, length, rounds)
         differences.append(difference)
         speed = min(seconds.values()) / seconds[chosen]
         figures.append(Figure(f"speed with {name}, beside the best", speed, ">=", 0.7))
-    return [Figure("relative difference of chunks of 8 to 256", max(differences), "<=", 1e-4), *figures]
+    return [
+        Figure("relative difference of chunks of 8 to 256", max(differences), "<=", 1e-4),
+        *figures,
+    ]
 
 
-def _chunk_seconds(key_size: int, degree: int, length: int, rounds: int) -> tuple[dict[int, float], float]:
+def _chunk_seconds(
+    key_size: int, degree: int, length: int, rounds: int
+) -> tuple[dict[int, float], float]:
     """Median seconds of forward and backward by chunk size, interleaved, and the largest relative difference of outputs."""
     sizes, chunks = (key_size, key_size, VALUE_SIZE), (8, 16, 32, 64, 128, 256)
-    parts = [_unit(seed, 1, HEADS, length, size).requires_grad_() for seed, size in enumerate(sizes)]
+    parts = [
+        _unit(seed, 1, HEADS, length, size).requires_grad_() for seed, size in enumerate(sizes)
+    ]
     first = _read(degree, parts, chunks[0]).detach()
-    differences = [float((_read(degree, parts, chunk).detach() - first).abs().max()) for chunk in chunks]
+    differences = [
+        float((_read(degree, parts, chunk).detach() - first).abs().max()) for chunk in chunks
+    ]
     seconds: dict[int, list[float]] = {chunk: [] for chunk in chunks}
     for _ in range(rounds):
         for chunk in chunks:
@@ -69,7 +80,10 @@ def norm_growth(seed: int, with_norm: bool = True) -> float:
     """Ratio of the norms of projected queries after 1 key and after a whole shard: without the norm it is large."""
     memory = _memory(seed)
     state = memory.begin_shard(memory.initial_state(1))
-    query, key = _unit(seed + 1, 1, HEADS, SHARD, PERSISTENT_SIZE), _unit(seed + 2, 1, HEADS, SHARD, PERSISTENT_SIZE)
+    query, key = (
+        _unit(seed + 1, 1, HEADS, SHARD, PERSISTENT_SIZE),
+        _unit(seed + 2, 1, HEADS, SHARD, PERSISTENT_SIZE),
+    )
     sums = (state.matrix, state.norm if with_norm else torch.zeros_like(state.norm))
     projected = project(query, key, sums, 64)[0].detach().norm(dim=3).mean(dim=(0, 1))
     return float(projected[0] / projected[-1])
@@ -94,7 +108,14 @@ def shard_gradients(seed: int) -> tuple[Figure, ...]:
     None is to cross a shard boundary, while state does.
     """
     length = 128
-    shape = _shape(num_layers=2, hidden_size=32, context_frames=8, shard_length=length, chunk_size=32, key_size=8)
+    shape = _shape(
+        num_layers=2,
+        hidden_size=32,
+        context_frames=8,
+        shard_length=length,
+        chunk_size=32,
+        key_size=8,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         stack = MemoryStack(shape)
@@ -108,13 +129,20 @@ def shard_gradients(seed: int) -> tuple[Figure, ...]:
     norms = x.grad[0].norm(dim=1).view(3, length)
     memories = [cast(AtlasMAGBlock, block).memory for block in stack.blocks]
     gradients = [memory.persistent.keys.grad for memory in memories]
-    carried = [memory.begin_shard(state).values for memory, state in zip(memories, states, strict=True)]
+    carried = [
+        memory.begin_shard(state).values for memory, state in zip(memories, states, strict=True)
+    ]
     persistent = min(0.0 if grad is None else float(grad.norm(dim=-1).min()) for grad in gradients)
     return (
         Figure("gradient at other shards", float(norms[[0, 2]].max()), "=", 0),
         Figure("least in the shard", float(norms[1].min()), ">", 0),
         Figure("least at persistent keys", persistent, ">", 0),
-        Figure("state carried on", max(float(values.detach().abs().max()) for values in carried), ">", 0),
+        Figure(
+            "state carried on",
+            max(float(values.detach().abs().max()) for values in carried),
+            ">",
+            0,
+        ),
     )
 
 
@@ -125,10 +153,20 @@ def _memory(seed: int) -> LongMemory:
 
 
 def _shape(**sizes: int) -> MemoryShape:
-    memory = {"num_layers": 1, "num_heads": HEADS, "context_frames": 8, "shard_length": SHARD, "chunk_size": 64}
+    memory = {
+        "num_layers": 1,
+        "num_heads": HEADS,
+        "context_frames": 8,
+        "shard_length": SHARD,
+        "chunk_size": 64,
+    }
     codes = {"codebook_sizes": (8,), "span_frames": SHARD, "depth_layers": 1, "codeword_size": 1}
-    return MemoryShape.model_validate({**memory, **codes, "labels": [], "count_experts": False, **sizes})
+    return MemoryShape.model_validate(
+        {**memory, **codes, "labels": [], "count_experts": False, **sizes}
+    )
 
 
 def _unit(seed: int, *shape: int) -> Tensor:
-    return nn.functional.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+    return nn.functional.normalize(
+        torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1
+    )

@@ -71,7 +71,11 @@ def _voices(rng: Generator) -> list[Voice]:
     """Three instruments with random settings, for one recording."""
     ring = float(rng.uniform(0.2, RING_SECONDS))
     bright, ratio, index = rng.uniform(0.2, 1.0), rng.uniform(1.2, 3.6), rng.uniform(2.0, 7.0)
-    hardness, cutoff, shell = rng.uniform(0.1, 0.9), rng.uniform(5000.0, 9000.0), rng.uniform(150.0, 250.0)
+    hardness, cutoff, shell = (
+        rng.uniform(0.1, 0.9),
+        rng.uniform(5000.0, 9000.0),
+        rng.uniform(150.0, 250.0),
+    )
     pick = float(rng.uniform(0.1, 0.4))
     every: list[Voice] = [
         lambda rng, hertz: instruments.plucked_string(rng, hertz, ring, bright, pick),
@@ -80,6 +84,8 @@ def _voices(rng: Generator) -> list[Voice]:
         lambda rng, hertz: instruments.tom(rng, hertz, ring),
         lambda rng, _: instruments.hat(rng, seconds=0.15, cutoff=cutoff),
         lambda rng, _: instruments.snare(rng, frequency=shell, seconds=0.25, wires=0.6),
-        lambda rng, _: instruments.kick(rng, frequency=shell / 3, seconds=0.3, sweep=4.0, click=0.4),
+        lambda rng, _: instruments.kick(
+            rng, frequency=shell / 3, seconds=0.3, sweep=4.0, click=0.4
+        ),
     ]
     return [every[int(index)] for index in rng.choice(len(every), 3, replace=False)]

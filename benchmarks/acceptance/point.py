@@ -69,7 +69,8 @@ class Point:
         """Rows of `COLUMNS` for a table of measurements."""
         first = (corpus, str(self.number), self.name)
         rows: list[tuple[str, ...]] = [
-            (*first, figure.name, f"{figure.value:.4g}", f"{figure.sign} {figure.bound:.4g}") for figure in self.figures
+            (*first, figure.name, f"{figure.value:.4g}", f"{figure.sign} {figure.bound:.4g}")
+            for figure in self.figures
         ]
         return rows or [(*first, self.problem, MISSING, MISSING)]
 

@@ -15,7 +15,13 @@ from distill.prior.memory.probe import DISTRACTORS, FIGURES, HAYSTACKS, RETRIEVE
 from distill.seeds import Stream, derive_seed
 
 # Bounds of what is found, by the kind of figure. The memories of the blocks alone are measured, and may find nothing.
-LEAST_FOUND = ("mechanism", "in_situ", "top1", "ranked", *(f"{name}_blocks_ablated" for name in FIGURES))
+LEAST_FOUND = (
+    "mechanism",
+    "in_situ",
+    "top1",
+    "ranked",
+    *(f"{name}_blocks_ablated" for name in FIGURES),
+)
 MOST_FOUND = ("mechanism_absent", "mechanism_shuffled", *(f"{name}_absent" for name in FIGURES))
 MEASURED = tuple(f"{name}_retrieval_ablated" for name in FIGURES)
 ABOVE_CHANCE = 0.05
@@ -30,7 +36,12 @@ def figures_of(found: Findings) -> tuple[Figure, ...]:
         *(Figure(name, found[name], ">=", RETRIEVED) for name in LEAST_FOUND),
         *(Figure(name, found[name], "<", 0.2) for name in MOST_FOUND),
         *(
-            Figure(f"{name}_ablated above chance", found[f"{name}_ablated"] - chance, "<=", ABOVE_CHANCE)
+            Figure(
+                f"{name}_ablated above chance",
+                found[f"{name}_ablated"] - chance,
+                "<=",
+                ABOVE_CHANCE,
+            )
             for name, chance in chances.items()
         ),
         *(Figure(name, found[name], ">=", 0) for name in MEASURED),
@@ -39,7 +50,11 @@ def figures_of(found: Findings) -> tuple[Figure, ...]:
 
 def worst(every: Sequence[Findings]) -> Findings:
     """The worst of each result, but the mean with the memory ablated: of draws from chance the worst is above it."""
-    kinds: dict[str, Callable[[list[float]], float]] = {"_absent": max, "_shuffled": max, "_ablated": statistics.mean}
+    kinds: dict[str, Callable[[list[float]], float]] = {
+        "_absent": max,
+        "_shuffled": max,
+        "_ablated": statistics.mean,
+    }
     kinds |= {"_blocks_ablated": min, "_retrieval_ablated": min}
     results = {}
     for name in every[0]:
@@ -50,13 +65,18 @@ def worst(every: Sequence[Findings]) -> Findings:
 
 def what_remembers(found: Findings) -> str:
     """A sentence on what each mechanism of a memory finds alone."""
-    names = {"retrieval": "ranked_blocks_ablated", "the memories of the blocks": "ranked_retrieval_ablated"}
+    names = {
+        "retrieval": "ranked_blocks_ablated",
+        "the memories of the blocks": "ranked_retrieval_ablated",
+    }
     finding = [name for name, figure in names.items() if found[figure] >= RETRIEVED]
     shares = ", ".join(f"{name} alone {found[figure]:.0%}" for name, figure in names.items())
     return f"of motifs among {DISTRACTORS} others {shares}: what remembers is {' and '.join(finding) or 'neither'}"
 
 
-def worst_findings(model: MemoryPrior, source: FrameSource, fabric: Fabric, seed: int, seeds: int) -> Findings:
+def worst_findings(
+    model: MemoryPrior, source: FrameSource, fabric: Fabric, seed: int, seeds: int
+) -> Findings:
     """`worst` of `probe_memory` and `mechanism` with `seeds` seeds derived from `seed`.
 
     With eight times the haystacks of a training they ask for 256 needles: of 64, one network finds between 78 and 92 %,
@@ -77,7 +97,9 @@ def mechanism(key_size: int, chunk_size: int, seed: int) -> dict[str, float]:
     """
     generator, trials, value_size = torch.Generator().manual_seed(seed), 32, 64
     keys, values = (
-        nn.functional.normalize(torch.randn(trials, DISTRACTORS + 1, size, generator=generator), dim=2)
+        nn.functional.normalize(
+            torch.randn(trials, DISTRACTORS + 1, size, generator=generator), dim=2
+        )
         for size in (key_size, value_size)
     )
     query, reads = features(keys[:, :1], DEGREE), []
@@ -92,4 +114,7 @@ def mechanism(key_size: int, chunk_size: int, seed: int) -> dict[str, float]:
         "mechanism_absent": (reads[1], needles),
         "mechanism_shuffled": (reads[0], needles.roll(1, 0)),
     }
-    return {name: float(nn.functional.cosine_similarity(*pair, dim=1).mean()) for name, pair in compared.items()}
+    return {
+        name: float(nn.functional.cosine_similarity(*pair, dim=1).mean())
+        for name, pair in compared.items()
+    }

@@ -30,7 +30,9 @@ from distill.training.rollback import MAX_BAD_STEPS, MAX_ROLLBACKS, WATCH_STEPS
 from distill.training.run import Run
 from distill.training.trainer import Trainer
 
-QUICK: dict[str, Any] = {"batch_size": 8}  # a quarter of the default: a training of a thousand steps takes minutes
+QUICK: dict[str, Any] = {
+    "batch_size": 8
+}  # a quarter of the default: a training of a thousand steps takes minutes
 FAULTY: dict[str, Any] = {"batch_size": 4, "span_seconds": 4.0}
 
 
@@ -43,7 +45,9 @@ def memory_config(data: PriorData, steps: int, **changes: Any) -> PriorConfig:
     config = get_adaptive_prior_config(data.recordings, **{**settings, "memory": memory, **changes})
     shape = MemoryShape.of(config, data.codes, data.codewords.shape[2])
     sampler = SpanSampler(data.train, shape, config.batch_size, seed=0)
-    return config.model_copy(update={"epochs": min(100_000, math.ceil(steps / sampler.batches_per_epoch))})
+    return config.model_copy(
+        update={"epochs": min(100_000, math.ceil(steps / sampler.batches_per_epoch))}
+    )
 
 
 @dataclass
@@ -75,7 +79,9 @@ class Trial:
     def not_finite(self) -> int:
         """How many losses, changes of perplexity, worths and final weights are NaN or infinite."""
         weights = sum(int((~value.isfinite()).sum()) for value in self.result.last_tensors.values())
-        return weights + sum(not math.isfinite(value) for value in (*self.losses, *self.changes, *self.worth))
+        return weights + sum(
+            not math.isfinite(value) for value in (*self.losses, *self.changes, *self.worth)
+        )
 
     @property
     def fall(self) -> float:
@@ -96,7 +102,9 @@ class Trial:
         return statistics.median(settled[-tenth:]) / statistics.median(settled[:tenth]) - 1
 
 
-def try_training(data: PriorData, steps: int, seed: int, fabric: Fabric, progress: Progress, **changes: Any) -> Trial:
+def try_training(
+    data: PriorData, steps: int, seed: int, fabric: Fabric, progress: Progress, **changes: Any
+) -> Trial:
     """Train with probes and fast-fail. Raises DistillError where the gates are dead or the training diverges."""
     trial, stop = Trial(steps), threading.Event()
 
@@ -107,14 +115,18 @@ def try_training(data: PriorData, steps: int, seed: int, fabric: Fabric, progres
             trial.probes += bool(event.probe)
         elif isinstance(event, PriorStepMetrics):
             trial.losses.append(event.train_loss)
-            on_gpu = torch.cuda.memory_allocated(fabric.device) if fabric.device.type == "cuda" else 0
+            on_gpu = (
+                torch.cuda.memory_allocated(fabric.device) if fabric.device.type == "cuda" else 0
+            )
             trial.resident.append(float(on_gpu + psutil.Process().memory_info().rss))
             progress(event.overall_step, steps, f"steps of a training, loss {event.train_loss:.3f}")
             if event.overall_step == steps:
                 stop.set()
 
     config = memory_config(data, steps, **{**QUICK, **changes})
-    trial.training = fit_prior(data, config, seed, Run(fabric, observers=[watch], cancel=stop.is_set))
+    trial.training = fit_prior(
+        data, config, seed, Run(fabric, observers=[watch], cancel=stop.is_set)
+    )
     return trial
 
 
@@ -145,7 +157,9 @@ def _seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: Any) -> tuple[Figure, ...]:
+def recover(
+    data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: Any
+) -> tuple[Figure, ...]:
     """Train with one injected `fault`: "learning rate", "weights" or "loss".
 
     It is to be noticed within two inspections and undone bit for bit. Training is to go on with new data, in order.
@@ -161,7 +175,9 @@ def recover(data: PriorData, fault: str, seed: int, fabric: Fabric, **changes: A
     )
 
 
-def rollbacks_of_a_lasting_fault(data: PriorData, seed: int, fabric: Fabric, **changes: Any) -> tuple[int, bool]:
+def rollbacks_of_a_lasting_fault(
+    data: PriorData, seed: int, fabric: Fabric, **changes: Any
+) -> tuple[int, bool]:
     """Rollbacks of a loss that stays NaN, and whether training then stopped."""
     run = _FaultyRun(data, "loss", seed, fabric, False, changes)
     try:
@@ -207,7 +223,9 @@ class _FaultyTrainer(Trainer[BatchShare]):
     task: _FaultyTask
 
     def _rate_at(self, step: int) -> float:
-        is_high = self.task.fault == "learning rate" and self.task.at <= step and not self.state.rollbacks
+        is_high = (
+            self.task.fault == "learning rate" and self.task.at <= step and not self.state.rollbacks
+        )
         return super()._rate_at(step) * (100.0 if is_high else 1.0)
 
 
@@ -215,11 +233,19 @@ class _FaultyRun:
     """Training with a fault. `is_restored`: the first rollback restored the state of an inspection bit for bit."""
 
     def __init__(
-        self, data: PriorData, fault: str, seed: int, fabric: Fabric, once: bool, changes: Mapping[str, Any]
+        self,
+        data: PriorData,
+        fault: str,
+        seed: int,
+        fabric: Fabric,
+        once: bool,
+        changes: Mapping[str, Any],
     ) -> None:
         config = memory_config(data, 4 * WATCH_STEPS, **{**FAULTY, **changes})
         assert config.memory is not None
-        config = config.model_copy(update={"memory": config.memory.model_copy(update={"fast_fail": False})})
+        config = config.model_copy(
+            update={"memory": config.memory.model_copy(update={"fast_fail": False})}
+        )
         model = prior_to_train(data, config, seed)
         assert isinstance(model, MemoryPrior)
         self.task = _FaultyTask(model, data, config, seed, fabric)

@@ -14,7 +14,16 @@ import numpy as np
 from benchmarks.arguments import add_write, refusals_said, whole
 from benchmarks.judge.features import panel
 from benchmarks.judge.measures import FEWEST, MEASURES, Comparison, Null
-from benchmarks.judge.sounds import COUNTING, GENERATED, Sides, decoded, followed, independent, made_by, probes
+from benchmarks.judge.sounds import (
+    COUNTING,
+    GENERATED,
+    Sides,
+    decoded,
+    followed,
+    independent,
+    made_by,
+    probes,
+)
 from benchmarks.judge.two_sample import two_sample_test
 from benchmarks.listen import MAX_REJECTED, heard_by
 from benchmarks.report import RESULTS, Table, number, report
@@ -31,7 +40,17 @@ from distill.progress import Progress, ProgressReport
 from distill.storage.work import Executor
 
 FIGURES = "judges"  # a long table, which is written and not shown
-AGAINST_DECODED = ("corpus", "sounds", "judge", "of each", "accuracy", "needed", "bound", "p", "verdict")
+AGAINST_DECODED = (
+    "corpus",
+    "sounds",
+    "judge",
+    "of each",
+    "accuracy",
+    "needed",
+    "bound",
+    "p",
+    "verdict",
+)
 DECODED, TRAINING, OTHERS = "held out, decoded", "training recordings", "other recordings"
 KERNEL, NEAREST = (MEASURES.index(name) for name in ("kernel distance", "nearest neighbour"))
 
@@ -40,7 +59,9 @@ def main() -> None:
     """Judge what the arguments name and print it. Exit status 2 for an unusable model or folder."""
     asked = _parser().parse_args()
     with refusals_said("judge"):
-        report(_judged(asked), asked.write, RESULTS.parents[1] / "docs" / "judges.md", hidden=FIGURES)
+        report(
+            _judged(asked), asked.write, RESULTS.parents[1] / "docs" / "judges.md", hidden=FIGURES
+        )
 
 
 def _judged(asked: argparse.Namespace) -> Iterator[Table]:
@@ -53,7 +74,11 @@ def _judged(asked: argparse.Namespace) -> Iterator[Table]:
                     model, sides = taken_sides(path, taken, asked.seed, work)
                     name = f"{name}, {taken}"
                 else:
-                    model, folder = (_trained(path, work), path) if path.is_dir() else (Model(path), asked.folder)
+                    model, folder = (
+                        (_trained(path, work), path)
+                        if path.is_dir()
+                        else (Model(path), asked.folder)
+                    )
                     sides = trained_sides(model, folder, work / "corpus")
                 with ProgressReport(name) as progress:
                     measured = tables(name, model, sides, asked.count, asked.seed, progress)
@@ -103,7 +128,10 @@ def taken_sides(folder: Path, taken: int, seed: int, work: Path) -> tuple[Model,
     model = _trained(work / "taken", work)
     corpus, _ = heard_by(model.bundle, folder, work / "corpus")
     row = {entry.path: entry for entry in corpus.entries}
-    training, rest = ([row[name] for name in own if name in row] for own in ([entry.path for entry in chosen], others))
+    training, rest = (
+        [row[name] for name in own if name in row]
+        for own in ([entry.path for entry in chosen], others)
+    )
     return model, Sides(corpus, training, rest[1::2], rest[::2])
 
 
@@ -111,11 +139,15 @@ def _trained(folder: Path, work: Path) -> Model:
     """A model with a prior of the recordings of a folder, with default settings."""
     execution = execution_from_environment()
     path, executor = work / f"{folder.name}.distill", Executor(execution.workers)
-    train_model(folder, path, default_params(), execution, executor, prior=True, state=work / "state")
+    train_model(
+        folder, path, default_params(), execution, executor, prior=True, state=work / "state"
+    )
     return Model(path)
 
 
-def tables(name: str, model: Model, sides: Sides, wanted: int, seed: int, progress: Progress) -> list[Table]:
+def tables(
+    name: str, model: Model, sides: Sides, wanted: int, seed: int, progress: Progress
+) -> list[Table]:
     """Measures of what the model and simple generators make, and of the probes. Raises ParamsError for few recordings."""
     held_out, others = sides.read(sides.held_out), sides.read(sides.null)
     least = min(len(held_out), len(others) // 2)
@@ -124,7 +156,10 @@ def tables(name: str, model: Model, sides: Sides, wanted: int, seed: int, progre
             f"{name}: expected at least {FEWEST} held-out recordings and {2 * FEWEST} others to judge by, found "
             f"{len(held_out)} and {len(others)}; add recordings"
         )
-    made = {DECODED: decoded(model, sides, sides.held_out), **made_by(model, sides, wanted, seed, progress)}
+    made = {
+        DECODED: decoded(model, sides, sides.held_out),
+        **made_by(model, sides, wanted, seed, progress),
+    }
     if sides.null is not sides.training:
         made = {TRAINING: sides.read(sides.training), **made}
     counted = min(least, *map(len, made.values()))
@@ -137,21 +172,31 @@ def tables(name: str, model: Model, sides: Sides, wanted: int, seed: int, progre
     for judge, hear in judges.items():
         recordings, generator = hear(held_out), np.random.default_rng(seed)
         sets = {as_null: others, **made, **wrong, **null_codec}
-        heard = {kind: hear(own) for kind, own in followed(sets.items(), progress, f"sets heard by {judge}")}
+        heard = {
+            kind: hear(own)
+            for kind, own in followed(sets.items(), progress, f"sets heard by {judge}")
+        }
         reference = heard[DECODED][independent(sides.held_out)]
         heard[null_decoded] = heard[null_decoded][independent(sides.null)]
         for kind in (null_decoded, GENERATED, COUNTING):
             told.append((name, kind, judge, *against_decoded(reference, heard[kind], seed)))
-        beside = {kind: Comparison(recordings, heard[kind], paired=kind == DECODED) for kind in cells}
+        beside = {
+            kind: Comparison(recordings, heard[kind], paired=kind == DECODED) for kind in cells
+        }
         null = Null.of(beside[as_null], counted, generator)
         for kind, comparison in beside.items():
-            values, p_value = comparison.draws(counted, generator).mean(axis=0), f"{comparison.p_value(generator):.3f}"
+            values, p_value = (
+                comparison.draws(counted, generator).mean(axis=0),
+                f"{comparison.p_value(generator):.3f}",
+            )
             apart = [number(value, "+.1f") for value in null.deviations(values)]
             if kind == as_null:
                 apart = [f"± {value:.2f}" for value in null.deviation]
             with_off = (f"{value:.2f} ({off})" for value, off in zip(values, apart, strict=True))
             figures.append((name, judge, kind, *with_off, p_value))
-            cells[kind].append(("" if kind == as_null else f"{apart[KERNEL]}, {apart[NEAREST]}; ") + f"p {p_value}")
+            cells[kind].append(
+                ("" if kind == as_null else f"{apart[KERNEL]}, {apart[NEAREST]}; ") + f"p {p_value}"
+            )
     rows = {kind: (name, kind, *own) for kind, own in cells.items()}
     shown = ("corpus", "sounds", *judges)
     return [
@@ -172,8 +217,18 @@ def against_decoded(reference: Statistics, sounds: Statistics, seed: int) -> tup
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.judge", description=__doc__)
     add = parser.add_argument
-    add("paths", nargs="+", type=Path, help="model files, or folders of recordings to train models of")
-    add("--folder", type=Path, metavar="DIR", help="the recordings that the model file was trained on")
+    add(
+        "paths",
+        nargs="+",
+        type=Path,
+        help="model files, or folders of recordings to train models of",
+    )
+    add(
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="the recordings that the model file was trained on",
+    )
     taken = "train on so many recordings of a folder; the others judge"
     add("--take", nargs="+", type=whole(1), metavar="N", help=taken)
     add("--count", type=whole(1), default=128, help="sounds of each generator")

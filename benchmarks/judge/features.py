@@ -78,12 +78,16 @@ def speech(sound: Samples, rate: int) -> Frames:
     They are those of Google's speech embedding (Lin et al. 2020), trained to tell words of thousands of speakers.
     """
     window, step = 76, 8  # frames of 10 ms
-    played = np.pad(_resampled(sound, rate, 16_000), 6_336)  # half a window, so that the shortest sound fills one
+    played = np.pad(
+        _resampled(sound, rate, 16_000), 6_336
+    )  # half a window, so that the shortest sound fills one
     bands = _network("bands").run(None, {"input": played[None] * 32_767})[0].reshape(-1, 32)
     scaled = bands / 10 + 2  # as the embedding was trained on
     starts = range(0, len(scaled) - window + 1, step)
     windows = np.stack([scaled[start : start + window, :, None] for start in starts])
-    embeddings: Frames = _network("speech").run(None, {"input_1": windows})[0].reshape(len(windows), -1)
+    embeddings: Frames = (
+        _network("speech").run(None, {"input_1": windows})[0].reshape(len(windows), -1)
+    )
     return embeddings
 
 
@@ -111,7 +115,9 @@ def _effect_bands(sound: Samples, rate: int) -> Tensor:
     """Logarithms of power `[F, 96]` of the bands that aiSFX takes: 0 in silence, 1 for the loudest of its training."""
     window, hop, loudest = 2048, 1024, 9.457798957824707
     played = torch.from_numpy(_resampled(sound, rate, EFFECTS_RATE))
-    frames = functional.pad(played, (window // 2, window)).unfold(0, window, hop)[: 1 + -(-len(played) // hop)]
+    frames = functional.pad(played, (window // 2, window)).unfold(0, window, hop)[
+        : 1 + -(-len(played) // hop)
+    ]
     power = torch.fft.rfft(frames * torch.hann_window(window, periodic=False)).abs().square()
     return torch.log10(1e4 * power @ _effect_filters(window) + 1) / loudest
 
@@ -139,7 +145,9 @@ def _effect_layers() -> list[tuple[Tensor, Tensor]]:
         weights, _ = torch.load(_file("effects"), map_location="cpu", weights_only=True)
     layers = []
     for block in (f"embedding_net.conv_block{number}." for number in range(1, 5)):
-        for conv, norm in ((f"{block}conv{number}.weight", f"{block}bn{number}.") for number in (1, 2)):
+        for conv, norm in (
+            (f"{block}conv{number}.weight", f"{block}bn{number}.") for number in (1, 2)
+        ):
             scale = weights[norm + "weight"] * (weights[norm + "running_var"] + 1e-5).rsqrt()
             offset = weights[norm + "bias"] - weights[norm + "running_mean"] * scale
             layers.append((weights[conv] * scale[:, None, None, None], offset))
@@ -157,8 +165,12 @@ def _network(name: str) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # the networks are small, and more threads may add in another order
-    return onnxruntime.InferenceSession(str(_file(name)), options, providers=["CPUExecutionProvider"])
+    options.intra_op_num_threads = (
+        1  # the networks are small, and more threads may add in another order
+    )
+    return onnxruntime.InferenceSession(
+        str(_file(name)), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def _file(name: str) -> Path:

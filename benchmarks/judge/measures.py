@@ -30,13 +30,18 @@ class Comparison:
     """
 
     def __init__(self, held_out: Statistics, sounds: Statistics, paired: bool = False) -> None:
-        self.within, self.between = squared_distances(sounds, sounds), squared_distances(held_out, sounds)
+        self.within, self.between = (
+            squared_distances(sounds, sounds),
+            squared_distances(held_out, sounds),
+        )
         self.held_out = squared_distances(held_out, held_out)
         for own in (self.within, self.held_out):
             np.fill_diagonal(own, np.inf)
         if paired:
             np.fill_diagonal(self.between, np.inf)
-        self.neighbours = min(5, len(held_out) - 1)  # whose distance is the radius, as in Naeem et al. 2020
+        self.neighbours = min(
+            5, len(held_out) - 1
+        )  # whose distance is the radius, as in Naeem et al. 2020
         self.radii = np.sort(self.held_out, axis=1)[:, self.neighbours - 1]
         upper = self.held_out[np.triu_indices(len(held_out), 1)]
         self.bandwidth = max(2 * float(np.median(upper)), 1e-12)
@@ -45,7 +50,9 @@ class Comparison:
         """Measures `[n, 4]` of DRAWS draws of `count` sounds, of one where that is all of them."""
         total = len(self.within)
         draws = range(DRAWS if count < total else 1)
-        return np.stack([self.measured(generator.choice(total, count, replace=False)) for _ in draws])
+        return np.stack(
+            [self.measured(generator.choice(total, count, replace=False)) for _ in draws]
+        )
 
     def measured(self, chosen: Chosen) -> Matrix:
         """The MEASURES `[4]` of the sounds of these numbers beside all held-out recordings."""
@@ -72,7 +79,11 @@ class Comparison:
     def _kernel_distance(self, chosen: Chosen) -> float:
         """Unbiased squared MMD (Gretton et al. 2012, eq. 3), as of the kernel audio distance (arXiv 2502.15602)."""
         parts = []
-        for distances in (self.held_out, self.within[np.ix_(chosen, chosen)], self.between[:, chosen]):
+        for distances in (
+            self.held_out,
+            self.within[np.ix_(chosen, chosen)],
+            self.between[:, chosen],
+        ):
             pairs = np.isfinite(distances)
             parts.append(float(np.exp(-distances[pairs] / self.bandwidth).mean()))
         recordings, sounds, across = parts
@@ -81,7 +92,9 @@ class Comparison:
     def _nearest(self, chosen: Chosen) -> Chosen:
         """Number of the nearest other of each of the recordings and then the sounds."""
         across = self.between[:, chosen]
-        joined = np.block([[self.held_out, across], [across.T, self.within[np.ix_(chosen, chosen)]]])
+        joined = np.block(
+            [[self.held_out, across], [across.T, self.within[np.ix_(chosen, chosen)]]]
+        )
         nearest: Chosen = joined.argmin(axis=1)
         return nearest
 
@@ -110,5 +123,7 @@ class Null:
     def deviations(self, values: Matrix) -> Matrix:
         """By how many deviations values are off, `[4]`; NaN where recordings do not vary."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            apart: Matrix = np.where(self.deviation > 1e-9, (values - self.mean) / self.deviation, np.nan)
+            apart: Matrix = np.where(
+                self.deviation > 1e-9, (values - self.mean) / self.deviation, np.nan
+            )
         return apart

@@ -49,7 +49,10 @@ class Sides:
     def read(self, entries: Sequence[ManifestRow]) -> list[Samples]:
         """Samples `[N]` of some of the recordings, of at most MAX_SECONDS each."""
         longest = round(MAX_SECONDS * self.corpus.sample_rate)
-        return [self.corpus.read(entry, 0, min(entry.samples, longest)) for entry in evenly(entries, MOST_RECORDINGS)]
+        return [
+            self.corpus.read(entry, 0, min(entry.samples, longest))
+            for entry in evenly(entries, MOST_RECORDINGS)
+        ]
 
 
 def followed(items: Collection[One], progress: Progress, text: str) -> Iterator[One]:
@@ -59,7 +62,9 @@ def followed(items: Collection[One], progress: Progress, text: str) -> Iterator[
         yield item
 
 
-def made_by(model: Model, sides: Sides, count: int, seed: int, progress: Progress) -> dict[str, list[Samples]]:
+def made_by(
+    model: Model, sides: Sides, count: int, seed: int, progress: Progress
+) -> dict[str, list[Samples]]:
     """Sounds `[N]` of the model, `count` of them, and as many of two simple generators; of each at most MAX_SECONDS."""
     rng, recordings = np.random.default_rng(seed), sides.read(sides.training)
     turns = followed(range(count), progress, "recordings varied")
@@ -68,17 +73,24 @@ def made_by(model: Model, sides: Sides, count: int, seed: int, progress: Progres
     longest = round(MAX_SECONDS * model.sample_rate)
     return {
         GENERATED: [
-            sound[:longest] for sound in model.generate(count, seed=seed, width=0, delivery=Delivery(progress)).sounds
+            sound[:longest]
+            for sound in model.generate(
+                count, seed=seed, width=0, delivery=Delivery(progress)
+            ).sounds
         ],
         f"varied, strength {STRENGTH:g}": takes,
         COUNTING: counted,
     }
 
 
-def varied(model: Model, recordings: Sequence[Samples], turns: Iterable[int], seed: int, rng: Rng) -> list[Samples]:
+def varied(
+    model: Model, recordings: Sequence[Samples], turns: Iterable[int], seed: int, rng: Rng
+) -> list[Samples]:
     """A take `[N]` by the model of one of the recordings `[N]`, drawn at random, for each of some numbers."""
     return [
-        model.vary(recordings[int(rng.integers(len(recordings)))], 1, STRENGTH, seed + turn, width=0).sounds[0]
+        model.vary(
+            recordings[int(rng.integers(len(recordings)))], 1, STRENGTH, seed + turn, width=0
+        ).sounds[0]
         for turn in turns
     ]
 
@@ -90,7 +102,10 @@ def by_counting(model: Model, sides: Sides, turns: Iterable[int], rng: Rng) -> l
     """
     groups = [entry.group for entry in evenly(sides.training, MOST_RECORDINGS)]
     recordings = sides.read(sides.training)
-    coded = [CodedRecording([model.encode(own)], group) for own, group in zip(recordings, groups, strict=True)]
+    coded = [
+        CodedRecording([model.encode(own)], group)
+        for own, group in zip(recordings, groups, strict=True)
+    ]
     counting = CountingModel(coded, model.bundle.codec.architecture.codebook_sizes)
     made = []
     for _ in turns:
@@ -103,26 +118,36 @@ def by_counting(model: Model, sides: Sides, turns: Iterable[int], rng: Rng) -> l
 def decoded(model: Model, sides: Sides, entries: Sequence[ManifestRow]) -> list[Samples]:
     """The recordings that `Sides.read` reads, coded and decoded."""
     chosen = evenly(entries, MOST_RECORDINGS)
-    return [sound for _, sound in decoded_pairs(model.bundle.codec, sides.corpus, chosen, MAX_SECONDS)]
+    return [
+        sound for _, sound in decoded_pairs(model.bundle.codec, sides.corpus, chosen, MAX_SECONDS)
+    ]
 
 
 def independent(entries: Sequence[ManifestRow]) -> NDArray[np.int_]:
     """Numbers, among those that `Sides.read` reads, of one recording of each group of near-duplicates."""
-    return np.unique([entry.group for entry in evenly(entries, MOST_RECORDINGS)], return_index=True)[1]
+    return np.unique(
+        [entry.group for entry in evenly(entries, MOST_RECORDINGS)], return_index=True
+    )[1]
 
 
 def sampled(counting: CountingModel, frames: int, rng: Rng) -> Codes:
     """Draw codes `[F, Q]` from the probabilities of a `CountingModel`, a level after the other."""
     sizes, bos = counting.codebook_sizes, bos_token(counting.codebook_size)
     codes: Codes = np.zeros((frames, len(sizes)), dtype=np.int64)
-    lately, totals = np.zeros((len(CACHE_DECAYS), *counting.single.shape)), np.zeros(len(CACHE_DECAYS))
+    lately, totals = (
+        np.zeros((len(CACHE_DECAYS), *counting.single.shape)),
+        np.zeros(len(CACHE_DECAYS)),
+    )
     decays = np.array(CACHE_DECAYS)
     for frame in range(frames):
         for level, size in enumerate(sizes):
             single = counting.single[level]
             before = codes[frame - 1, level] if frame else bos
             parts = [single]
-            for table in (counting.coarser[level][codes[frame, level - 1]], counting.previous[level][before]):
+            for table in (
+                counting.coarser[level][codes[frame, level - 1]],
+                counting.previous[level][before],
+            ):
                 parts.append((table + TRUST * single) / (table.sum() + TRUST))
             for seen, total in zip(lately[:, level], totals, strict=True):
                 parts.append((seen + CACHE_TRUST * single) / (total + CACHE_TRUST))
@@ -140,7 +165,9 @@ def probes(recordings: Sequence[Samples], rate: int, seed: int) -> dict[str, lis
     changes: dict[str, Callable[[Samples], Samples]] = {
         "noise with their bands": lambda sound: noise_like(sound, rate, rng),
         "in another order": lambda sound: in_another_order(sound, rate, rng),
-        "half a semitone higher": lambda sound: soxr.resample(sound, 2 ** (1 / 24) * rate, rate, "HQ"),
+        "half a semitone higher": lambda sound: soxr.resample(
+            sound, 2 ** (1 / 24) * rate, rate, "HQ"
+        ),
         "6 dB softer": lambda sound: sound / np.float32(2),
         "nothing above 4 kHz": lambda sound: without_treble(sound, rate),
     }
@@ -154,7 +181,9 @@ def noise_like(sound: Samples, rate: int, rng: Rng, window: int = 1024) -> Sampl
     spectra = scipy.signal.stft(both, rate, nperseg=window)[2]
     bank = mel_filterbank(rate, window, 64).numpy().astype(np.float64)  # [bins, bands]
     bands = [bank.T @ np.square(np.abs(spectrum)) for spectrum in spectra]
-    gains = np.sqrt((bank @ (bands[0] / (bands[1] + 1e-20))) / (bank.sum(axis=1, keepdims=True) + 1e-20))
+    gains = np.sqrt(
+        (bank @ (bands[0] / (bands[1] + 1e-20))) / (bank.sum(axis=1, keepdims=True) + 1e-20)
+    )
     made = scipy.signal.istft(spectra[1] * gains, rate, nperseg=window)[1][: len(sound)]
     return np.asarray(made, dtype=np.float32)
 
@@ -169,7 +198,13 @@ def without_treble(sound: Samples, rate: int, highest: float = 4_000.0) -> Sampl
 def in_another_order(sound: Samples, rate: int, rng: Rng) -> Samples:
     """A sound `[N]` cut into pieces of 0.1 s, faded at their ends, which change places."""
     size = max(2, round(0.1 * rate))
-    fade = np.minimum(1, np.minimum(np.arange(size), np.arange(size)[::-1]) / (size / 20)).astype(np.float32)
-    pieces = [piece * fade[-len(piece) :] for piece in np.split(sound, range(size, len(sound), size))]
-    shuffled: NDArray[np.float32] = np.concatenate([pieces[place] for place in rng.permutation(len(pieces))])
+    fade = np.minimum(1, np.minimum(np.arange(size), np.arange(size)[::-1]) / (size / 20)).astype(
+        np.float32
+    )
+    pieces = [
+        piece * fade[-len(piece) :] for piece in np.split(sound, range(size, len(sound), size))
+    ]
+    shuffled: NDArray[np.float32] = np.concatenate(
+        [pieces[place] for place in rng.permutation(len(pieces))]
+    )
     return shuffled

@@ -36,7 +36,9 @@ class TwoSampleTest:
         return APART if self.p_value <= LEVEL else UNKNOWN
 
 
-def two_sample_test(reference: Statistics, sounds: Statistics, generator: np.random.Generator) -> TwoSampleTest:
+def two_sample_test(
+    reference: Statistics, sounds: Statistics, generator: np.random.Generator
+) -> TwoSampleTest:
     """Test whether `sounds` `[M, D]` differ from `reference` `[N, D]`; rows are independent sounds.
 
     Each sound is told by a linear discriminant with a ridge, fitted to all others, both sides with equal weight. p is

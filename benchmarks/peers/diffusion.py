@@ -34,7 +34,10 @@ class Network:
 
     def learn(self, recordings: Sequence[Tensor], go_on: Callable[[], bool]) -> None:
         """Learn windows of recordings `[N]`."""
-        optimizer, going = torch.optim.AdamW(self.kept.parameters(), 1e-4, (0.95, 0.999), 1e-6, 1e-3), True
+        optimizer, going = (
+            torch.optim.AdamW(self.kept.parameters(), 1e-4, (0.95, 0.999), 1e-6, 1e-3),
+            True,
+        )
         while going:
             optimizer.zero_grad()
             self.kept(windows(recordings, BATCH)).backward()

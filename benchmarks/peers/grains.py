@@ -11,7 +11,9 @@ GRAIN_SECONDS = 0.1
 JITTER_SECONDS = 0.01  # by which a grain is read before or after its place
 
 
-def grains(recordings: Sequence[Samples], count: int, rate: int, rng: np.random.Generator) -> list[Samples]:
+def grains(
+    recordings: Sequence[Samples], count: int, rate: int, rng: np.random.Generator
+) -> list[Samples]:
     """Sounds `[N]`, each of the grains of one of the recordings `[N]`, which are drawn at random."""
     chosen = rng.integers(len(recordings), size=count)
     size, jitter = (2 * round(seconds * rate / 2) for seconds in (GRAIN_SECONDS, JITTER_SECONDS))

@@ -39,7 +39,9 @@ def measure_peers(
     name = folder.resolve().name
     task = prepared(folder, kept / name)
     runs: dict[Row, Path] = {
-        (name, peer.name, cpu_minutes(run)): run for peer in peers for run in drawn_by(peer, task, minutes, count)
+        (name, peer.name, cpu_minutes(run)): run
+        for peer in peers
+        for run in drawn_by(peer, task, minutes, count)
     }
     recorded: dict[Row, list[Samples]] = {
         (name, HELD_OUT, MISSING): task.sides.read(task.sides.held_out),
@@ -47,17 +49,32 @@ def measure_peers(
     }
     sets = recorded | {row: read_sounds(run, task.rate) for row, run in runs.items()}
     with ProgressReport(name) as progress:
-        novel = {row: verdicts(task.model, own) for row, own in followed(sets.items(), progress, "sets by novelty")}
+        novel = {
+            row: verdicts(task.model, own)
+            for row, own in followed(sets.items(), progress, "sets by novelty")
+        }
         judged = judgements(task, sets)
-        varied = {row: different(task, own) for row, own in followed(sets.items(), progress, "sets by diversity")}
-        moved = {row: motion(own, task.rate) for row, own in followed(sets.items(), progress, "sets by motion")}
+        varied = {
+            row: different(task, own)
+            for row, own in followed(sets.items(), progress, "sets by diversity")
+        }
+        moved = {
+            row: motion(own, task.rate)
+            for row, own in followed(sets.items(), progress, "sets by motion")
+        }
     costs = dict.fromkeys(sets, (MISSING, MISSING)) | {row: cost(run) for row, run in runs.items()}
     steps = dict.fromkeys(sets, MISSING) | {row: steps_of(run) for row, run in runs.items()}
     cells = tuple((*row, *costs[row], novel[row], *judged[row]) for row in sets)
-    yield Table("peers", (*ABOUT, "MB", "CPU s per s of sound", "/".join(VERDICTS), *judges_of(task)), cells)
+    yield Table(
+        "peers", (*ABOUT, "MB", "CPU s per s of sound", "/".join(VERDICTS), *judges_of(task)), cells
+    )
     figures_of_motion = (f"{words},{unit}".rstrip(",") for words, _, unit in IN_WORDS.values())
     cells = tuple((*row, steps[row], varied[row], *moved[row]) for row in sets)
-    yield Table("peers_motion", (*ABOUT, "steps", "diversity, of recordings", "seconds", *figures_of_motion), cells)
+    yield Table(
+        "peers_motion",
+        (*ABOUT, "steps", "diversity, of recordings", "seconds", *figures_of_motion),
+        cells,
+    )
 
 
 def drawn_by(peer: Peer, task: Task, minutes: Sequence[float], count: int) -> Iterator[Path]:
@@ -85,7 +102,9 @@ def prepared(folder: Path, work: Path) -> Task:
 def read_sounds(run: Path, rate: int) -> list[Samples]:
     """Sounds `[N]` of a run, read as recordings are: silence at both ends is trimmed. At most MAX_SECONDS of each."""
     files = sorted((run / SOUNDS).glob("*.wav"))
-    return [read_recording(file, rate, trim=True).samples[: round(MAX_SECONDS * rate)] for file in files]
+    return [
+        read_recording(file, rate, trim=True).samples[: round(MAX_SECONDS * rate)] for file in files
+    ]
 
 
 def cpu_minutes(run: Path) -> str:
@@ -107,7 +126,9 @@ def cost(run: Path) -> Row:
 
 def verdicts(model: Model, sounds: Sequence[Samples]) -> str:
     """How many of sounds `[N]` are copies, close and new, as the product says."""
-    counted = Counter(novelty.verdict for novelty in model.novelty([model.encode(sound) for sound in sounds]))
+    counted = Counter(
+        novelty.verdict for novelty in model.novelty([model.encode(sound) for sound in sounds])
+    )
     return "/".join(f"{counted[verdict]}" for verdict in VERDICTS)
 
 
@@ -119,7 +140,9 @@ def judges_of(task: Task) -> Mapping[str, Callable[[Sequence[Samples]], Statisti
 def judgements(task: Task, sets: Mapping[Row, Sequence[Samples]]) -> dict[Row, Row]:
     """Cells of sets of sounds by each judge, as of `make judge`, whose null are draws of training recordings."""
     cells: dict[Row, Row] = dict.fromkeys(sets, ())
-    held_out, others = (next(own for row, own in sets.items() if row[1] == kind) for kind in (HELD_OUT, TRAINING))
+    held_out, others = (
+        next(own for row, own in sets.items() if row[1] == kind) for kind in (HELD_OUT, TRAINING)
+    )
     counted = min(len(held_out), len(others) // 2)
     for hear in judges_of(task).values():
         recordings, generator = hear(held_out), np.random.default_rng(SEED)
@@ -129,7 +152,10 @@ def judgements(task: Task, sets: Mapping[Row, Sequence[Samples]]) -> dict[Row, R
                 cells[row] += (MISSING,)
                 continue
             comparison = Comparison(recordings, hear(own))
-            values, p_value = comparison.draws(counted, generator).mean(axis=0), comparison.p_value(generator)
+            values, p_value = (
+                comparison.draws(counted, generator).mean(axis=0),
+                comparison.p_value(generator),
+            )
             off = [number(value, "+.1f") for value in null.deviations(values)]
             cells[row] += (f"{off[KERNEL]}, {off[NEAREST]}; p {p_value:.3f}",)
     return cells
@@ -147,5 +173,8 @@ def motion(sounds: Sequence[Samples], rate: int) -> Row:
     """Cells of how sounds `[N]` move: medians of their length and of each figure, or a dash where few have it."""
     measured = [Motion.measure(sound, rate) for sound in sounds]
     found, lengths = medians(measured), sorted(len(sound) / rate for sound in sounds)
-    shown = (f"{found[name].value:{form}}" if name in found else MISSING for name, (_, form, _) in IN_WORDS.items())
+    shown = (
+        f"{found[name].value:{form}}" if name in found else MISSING
+        for name, (_, form, _) in IN_WORDS.items()
+    )
     return (f"{lengths[len(lengths) // 2]:.2f}", *shown)

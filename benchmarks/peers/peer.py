@@ -74,7 +74,13 @@ class TrainedNetwork:
         """Train once, for the longest budget. At the end of each the network is kept: no schedule depends on it."""
         runs = [task.folder / self.module / f"{budget:g}" for budget in minutes]
         if not all((run / TRAINED).is_file() for run in runs):
-            self._work(task, "train", task.folder / self.module, "--minutes", *(f"{budget:g}" for budget in minutes))
+            self._work(
+                task,
+                "train",
+                task.folder / self.module,
+                "--minutes",
+                *(f"{budget:g}" for budget in minutes),
+            )
         return runs
 
     def draw(self, task: Task, run: Path, count: int, seconds: float) -> None:
@@ -87,8 +93,21 @@ class TrainedNetwork:
                 f"{self.python}: expected the environment of the peers, found none; run make bench ARGS=--peers, which "
                 "installs it"
             )
-        worker = [str(self.python), "-W", "ignore", "-m", "benchmarks.peers.worker", command, self.module]
-        given = [str((task.folder / RECORDINGS).resolve()), str(folder.resolve()), "--seed", f"{SEED}"]
+        worker = [
+            str(self.python),
+            "-W",
+            "ignore",
+            "-m",
+            "benchmarks.peers.worker",
+            command,
+            self.module,
+        ]
+        given = [
+            str((task.folder / RECORDINGS).resolve()),
+            str(folder.resolve()),
+            "--seed",
+            f"{SEED}",
+        ]
         subprocess.run([*worker, *given, *flags], check=True, cwd=ROOT, env=environment())
 
 
@@ -109,11 +128,22 @@ class Distill:
         run = work / self.folder
         if not (run / TRAINED).is_file():
             run.mkdir(parents=True, exist_ok=True)
-            command = [sys.executable, "-m", "distill", "train", str(recordings.resolve()), "--prior"]
+            command = [
+                sys.executable,
+                "-m",
+                "distill",
+                "train",
+                str(recordings.resolve()),
+                "--prior",
+            ]
             named = ["--out", str(run.resolve()), "--name", Path(MODEL).stem, *self.settings]
             before = _of_children()
             subprocess.run([*command, *named], check=True, cwd=run, env=environment())
-            write(run / TRAINED, cpu_seconds=_of_children() - before, bytes=(run / MODEL).stat().st_size)
+            write(
+                run / TRAINED,
+                cpu_seconds=_of_children() - before,
+                bytes=(run / MODEL).stat().st_size,
+            )
         return run
 
     def draw(self, task: Task, run: Path, count: int, seconds: float) -> None:  # noqa: ARG002 - sounds end at EOS
@@ -194,19 +224,25 @@ PEERS: tuple[Peer, ...] = (
         f"vary {STRENGTH:g}",
         "vary",
         _model,
-        lambda task, count: varied(task.model, _of_training(task), range(count), SEED, np.random.default_rng(SEED)),
+        lambda task, count: varied(
+            task.model, _of_training(task), range(count), SEED, np.random.default_rng(SEED)
+        ),
     ),
     Untrained(
         "counting",
         "counting",
         _model,
-        lambda task, count: by_counting(task.model, task.sides, range(count), np.random.default_rng(SEED)),
+        lambda task, count: by_counting(
+            task.model, task.sides, range(count), np.random.default_rng(SEED)
+        ),
     ),
     Untrained(
         "grains",
         "grains",
         _recordings,
-        lambda task, count: grains(_of_training(task), count, task.rate, np.random.default_rng(SEED)),
+        lambda task, count: grains(
+            _of_training(task), count, task.rate, np.random.default_rng(SEED)
+        ),
     ),
     TrainedNetwork("RAVE v2_small", "rave", PEERS_PYTHON),
     TrainedNetwork("diffusion U-Net", "diffusion", PEERS_PYTHON),

@@ -28,7 +28,9 @@ class Network:
         gin = importlib.import_module("gin")
         configs = Path(rave.__file__).parent / "configs"
         gin.add_config_file_search_path(str(configs.parent))
-        gin.parse_config_files_and_bindings([str(configs / "v2_small.gin")], [f"SAMPLING_RATE = {rate}"])
+        gin.parse_config_files_and_bindings(
+            [str(configs / "v2_small.gin")], [f"SAMPLING_RATE = {rate}"]
+        )
         self.rave, self.rate = rave, rate
         self.whole = rave.RAVE(n_channels=1)
         self.kept = nn.ModuleList([self.whole.pqmf, self.whole.encoder, self.whole.decoder])
@@ -69,9 +71,13 @@ class Windows(Dataset[Tensor]):
     """Endless windows `[1, SIGNAL]` of joined recordings, each another one."""
 
     def __init__(self, recordings: Sequence[Tensor], rate: int) -> None:
-        data, transforms = (importlib.import_module(f"rave.{name}") for name in ("dataset", "transforms"))
+        data, transforms = (
+            importlib.import_module(f"rave.{name}") for name in ("dataset", "transforms")
+        )
         silence = torch.zeros(round(GAP * rate))
-        self.joined = torch.cat([part for recording in recordings for part in (recording, silence)]).numpy()
+        self.joined = torch.cat(
+            [part for recording in recordings for part in (recording, silence)]
+        ).numpy()
         self.mangled: Any = transforms.RandomApply(
             lambda sound: data.random_phase_mangle(sound, 20, 2000, 0.99, rate), p=0.8
         )

@@ -30,7 +30,8 @@ class Generator(nn.Module):
         self.first = nn.Linear(LATENT, FIRST * CHANNELS[0])
         pairs = pairwise(CHANNELS)
         self.layers = nn.ModuleList(
-            nn.ConvTranspose1d(more, fewer, 25, stride=4, padding=11, output_padding=1) for more, fewer in pairs
+            nn.ConvTranspose1d(more, fewer, 25, stride=4, padding=11, output_padding=1)
+            for more, fewer in pairs
         )
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -47,7 +48,9 @@ class Critic(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         pairs = pairwise(CHANNELS[::-1])
-        self.layers = nn.ModuleList(nn.Conv1d(fewer, more, 25, stride=4, padding=12) for fewer, more in pairs)
+        self.layers = nn.ModuleList(
+            nn.Conv1d(fewer, more, 25, stride=4, padding=12) for fewer, more in pairs
+        )
         self.last = nn.Linear(FIRST * CHANNELS[0], 1)
 
     def forward(self, sounds: Tensor) -> Tensor:
@@ -78,7 +81,10 @@ class Network:
 
     def learn(self, recordings: Sequence[Tensor], go_on: Callable[[], bool]) -> None:
         """Learn recordings `[N]`: a step is one of the generator, after CRITIC_STEPS of the critic."""
-        optimizers = [torch.optim.Adam(part.parameters(), 1e-4, (0.5, 0.9)) for part in (self.critic, self.kept)]
+        optimizers = [
+            torch.optim.Adam(part.parameters(), 1e-4, (0.5, 0.9))
+            for part in (self.critic, self.kept)
+        ]
         going = True
         while going:
             for _ in range(CRITIC_STEPS):

@@ -46,7 +46,9 @@ def windows(recordings: Sequence[Tensor], count: int) -> Tensor:
     return torch.stack(chosen)[:, None]
 
 
-def budget(minutes: Sequence[float], keep: Callable[[float, float, int], None]) -> Callable[[], bool]:
+def budget(
+    minutes: Sequence[float], keep: Callable[[float, float, int], None]
+) -> Callable[[], bool]:
     """A `go_on` that says so until the last of ascending budgets is used, in minutes of CPU time from now on.
 
     At the end of each budget `keep` is called with it, the seconds used and the steps done. Its time does not count.
@@ -65,7 +67,9 @@ def budget(minutes: Sequence[float], keep: Callable[[float, float, int], None]) 
     return go_on
 
 
-def train(name: str, recordings: Sequence[Tensor], rate: int, work: Path, minutes: Sequence[float]) -> None:
+def train(
+    name: str, recordings: Sequence[Tensor], rate: int, work: Path, minutes: Sequence[float]
+) -> None:
     """Train a network, and keep it after each budget in a folder of `work` that is named after it."""
     network = network_of(name, rate)
 
@@ -73,12 +77,19 @@ def train(name: str, recordings: Sequence[Tensor], rate: int, work: Path, minute
         folder = work / f"{budget_minutes:g}"
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(network.kept.state_dict(), folder / WEIGHTS)
-        write(folder / TRAINED, cpu_seconds=seconds, steps=steps, bytes=(folder / WEIGHTS).stat().st_size)
+        write(
+            folder / TRAINED,
+            cpu_seconds=seconds,
+            steps=steps,
+            bytes=(folder / WEIGHTS).stat().st_size,
+        )
 
     network.learn(recordings, budget(minutes, keep))
 
 
-def draw(name: str, recordings: Sequence[Tensor], rate: int, folder: Path, count: int, seconds: float) -> None:
+def draw(
+    name: str, recordings: Sequence[Tensor], rate: int, folder: Path, count: int, seconds: float
+) -> None:
     """Make sounds with the network that a folder keeps of a training on recordings `[N]`, and write them there."""
     network = network_of(name, rate)
     network.kept.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True))

@@ -26,8 +26,24 @@ from benchmarks.report import MISSING, Table, markdown
 from benchmarks.scale.library import PER_FOLDER, write_library
 from distill.storage.files import read_json, write_json
 
-STAGES = ("prepare", "ingest", "resolve", "train_vqvae", "encode_codes", "split", "train_prior", "bundle", "audition")
-OUTS = {"ingest": "corpus", "train_vqvae": "vqvae", "encode_codes": "codes", "split": "split", "train_prior": "prior"}
+STAGES = (
+    "prepare",
+    "ingest",
+    "resolve",
+    "train_vqvae",
+    "encode_codes",
+    "split",
+    "train_prior",
+    "bundle",
+    "audition",
+)
+OUTS = {
+    "ingest": "corpus",
+    "train_vqvae": "vqvae",
+    "encode_codes": "codes",
+    "split": "split",
+    "train_prior": "prior",
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +60,9 @@ def measured(command: Sequence[str], folder: Path, environment: Mapping[str, str
     """Run a command in a folder, its output to `run.log` there."""
     began = time.monotonic()
     with (folder / "run.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env={**os.environ, **environment})
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=log, env={**os.environ, **environment}
+        )
         peaks = [0, 0]
         ended = threading.Event()
         watcher = threading.Thread(target=_watch, args=(process.pid, peaks, ended))
@@ -59,7 +77,9 @@ def _watch(pid: int, peaks: list[int], ended: threading.Event) -> None:
     while not ended.wait(0.2):
         with suppress(psutil.Error):
             parent = psutil.Process(pid)
-            memory = [process.memory_info() for process in (parent, *parent.children(recursive=True))]
+            memory = [
+                process.memory_info() for process in (parent, *parent.children(recursive=True))
+            ]
             held = [int(own.rss - own.shared) for own in memory]
             peaks[:] = max(peaks[0], *held), max(peaks[1], sum(held))
 
@@ -69,7 +89,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("folder", type=Path)
-    add("--recordings", type=whole(1), nargs="+", default=[1000, 10_000], help=f"multiples of {PER_FOLDER}")
+    add(
+        "--recordings",
+        type=whole(1),
+        nargs="+",
+        default=[1000, 10_000],
+        help=f"multiples of {PER_FOLDER}",
+    )
     add("--minutes", type=float, default=3.0, help="budget of each training")
     given = parser.parse_args()
     folder: Path = given.folder.absolute()
@@ -84,7 +110,10 @@ class _Scale:
 
     def __init__(self, folder: Path, recordings: int, minutes: float) -> None:
         self._recordings, self._minutes = recordings, minutes
-        self._library, self._project = folder / f"library-{recordings}", folder / f"project-{recordings}"
+        self._library, self._project = (
+            folder / f"library-{recordings}",
+            folder / f"project-{recordings}",
+        )
         self._all, self._file = folder / "library", folder / f"{recordings}.json"
         self._result: dict[str, Any] = {"recordings": recordings, "minutes": minutes, "stages": {}}
         if self._file.exists():
@@ -132,7 +161,11 @@ class _Scale:
         cost = run()
         if cost.status != 0:
             sys.exit(f"{self._project}: {name} ended with {cost.status}, see run.log there")
-        files = [path for path in (self._project / "artifacts" / out).rglob("*") if path.is_file()] if out else []
+        files = (
+            [path for path in (self._project / "artifacts" / out).rglob("*") if path.is_file()]
+            if out
+            else []
+        )
         self._result["stages"][name] = {
             **vars(cost),
             "stage_seconds": self._stage_seconds(name.removeprefix("added: ")),
@@ -144,18 +177,31 @@ class _Scale:
     def _run(self, *arguments: str) -> Cost:
         paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         environment = {"PYTHONPATH": str(self._project), "PATH": paths}
-        return measured([sys.executable, "-m", "dvc", "repro", *arguments], self._project, environment)
+        return measured(
+            [sys.executable, "-m", "dvc", "repro", *arguments], self._project, environment
+        )
 
     def _stage_seconds(self, stage: str) -> float:
         """Seconds of the last run of a stage without DVC's own, 0 where it did not run."""
         log = self._project / ".distill" / "stages.jsonl"
-        entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-        return next((float(entry["seconds"]) for entry in reversed(entries) if entry["stage"] == stage), 0.0)
+        entries = (
+            [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        )
+        return next(
+            (float(entry["seconds"]) for entry in reversed(entries) if entry["stage"] == stage), 0.0
+        )
 
 
 def _table(results: Sequence[dict[str, Any]]) -> Table:
     """A row for each stage: seconds with DVC's own and without, most memory of a process and of all, files, bytes."""
-    columns = ("recordings", "step", "seconds", "of these the stage", "largest process, MB", "all processes, MB")
+    columns = (
+        "recordings",
+        "step",
+        "seconds",
+        "of these the stage",
+        "largest process, MB",
+        "all processes, MB",
+    )
     rows = [
         (
             f"{result['recordings']:,}",

@@ -18,7 +18,9 @@ SECONDS = (0.2, 1.3)
 SEMITONES = 9.0
 
 
-def write_library(folder: Path, recordings: int, seed: int = 0, say: Callable[[str], None] = print) -> None:
+def write_library(
+    folder: Path, recordings: int, seed: int = 0, say: Callable[[str], None] = print
+) -> None:
     """Write a library of `recordings` recordings, a multiple of PER_FOLDER, as 16-bit WAV files.
 
     A folder depends on its number and the seed alone, so a library holds the smaller ones; folders that are there stay.
@@ -41,7 +43,10 @@ def _write_folder(folder: Path, rng: np.random.Generator) -> None:
         length = int(rng.uniform(*SECONDS) * SAMPLE_RATE)
         sound = np.zeros(length, dtype=np.float32)
         for level in (1.0, float(10 ** (-rng.uniform(0, 20) / 20))):
-            source, semitones = sources[int(rng.integers(SOURCES))], rng.uniform(-SEMITONES, SEMITONES)
+            source, semitones = (
+                sources[int(rng.integers(SOURCES))],
+                rng.uniform(-SEMITONES, SEMITONES),
+            )
             part = resampled(source, 2 ** (semitones / 12))[:length].astype(np.float32)
             sound[: len(part)] += level * part
         sound *= 10 ** (-rng.uniform(0, 12) / 20) / max(1e-3, float(np.abs(sound).max()))

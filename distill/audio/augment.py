@@ -44,7 +44,9 @@ class View:
 AS_IS = View()
 
 
-def views_of(entry: ManifestRow, count: int, samples_per_frame: int, seed: int, transpose: int = 0) -> list[View]:
+def views_of(
+    entry: ManifestRow, count: int, samples_per_frame: int, seed: int, transpose: int = 0
+) -> list[View]:
     """Draw `count` augmentations of a recording: itself, then shifted by less than a frame, at -8 to 2 dB, equalised.
 
     Every second augmentation is transposed by up to `transpose` semitones. Very short recordings are not shifted.
@@ -57,12 +59,18 @@ def views_of(entry: ManifestRow, count: int, samples_per_frame: int, seed: int, 
         shift, level = int(generator.integers(samples_per_frame)), generator.uniform(-8.0, 2.0)
         semitones = int(keys.integers(-transpose, transpose + 1)) if number % 2 else 0
         shift = shift if entry.samples > 2 * shift else 0
-        views.append(View(number, shift, float(10 ** (level / 20)), semitones, draw_equaliser(equalisers)))
+        views.append(
+            View(number, shift, float(10 ** (level / 20)), semitones, draw_equaliser(equalisers))
+        )
     return views
 
 
 def waveform(
-    corpus: Corpus, entry: ManifestRow, start: int = 0, length: int | None = None, view: View = AS_IS
+    corpus: Corpus,
+    entry: ManifestRow,
+    start: int = 0,
+    length: int | None = None,
+    view: View = AS_IS,
 ) -> Tensor:
     """Augmented samples `[N]` from `start` on, fp32 in [-1, 1]; to the end if `length` is None."""
     stop = view.samples(entry) if length is None else start + length
@@ -85,7 +93,10 @@ def _transposed(corpus: Corpus, entry: ManifestRow, start: int, stop: int, view:
     margin = 1 << 12  # samples on each side, more than the filter reads
     speed, whole = view.speed, entry.samples - view.shift
     # Resample from a point where both rates coincide, so that any excerpt equals that part of the whole.
-    first, last = max(0, start - margin) // speed.denominator, (stop + margin) // speed.denominator + 1
+    first, last = (
+        max(0, start - margin) // speed.denominator,
+        (stop + margin) // speed.denominator + 1,
+    )
     begin, end = first * speed.numerator, min(whole, last * speed.numerator)
     source = corpus.read(entry, view.shift + begin, end - begin)
     resampled = soxr.resample(source, speed.numerator, speed.denominator, "HQ")
@@ -95,7 +106,10 @@ def _transposed(corpus: Corpus, entry: ManifestRow, start: int, stop: int, view:
 
 
 def equalised(
-    audio: Tensor, sample_rate: int, decibels: Sequence[float], silence: tuple[int, int] = (REACH, REACH)
+    audio: Tensor,
+    sample_rate: int,
+    decibels: Sequence[float],
+    silence: tuple[int, int] = (REACH, REACH),
 ) -> Tensor:
     """Equalise audio `[N]` by `decibels` at EQUALISED_HERTZ. `[N]`; shorter if `silence` around is below REACH."""
     from scipy.signal import fftconvolve  # it takes a while to load
@@ -117,7 +131,9 @@ def draw_equaliser(generator: np.random.Generator) -> tuple[float, ...]:
 def varispeed(audio: Tensor, speed: float) -> Tensor:
     """Audio `[N]` at another `speed`, `[max(1, N / speed)]`: pitch and length change together. Linear interpolation."""
     length = varispeed_length(len(audio), speed)
-    return nn.functional.interpolate(audio[None, None], size=length, mode="linear", align_corners=False)[0, 0]
+    return nn.functional.interpolate(
+        audio[None, None], size=length, mode="linear", align_corners=False
+    )[0, 0]
 
 
 def varispeed_length(samples: int, speed: float) -> int:

@@ -31,8 +31,12 @@ from distill.params import Channels
 NARROW_RATE, FULL_RATE, STUDIO_RATE = 24_000, 44_100, 48_000  # Hz
 TREBLE_HZ = 10_000
 LEAST_ENERGY_SHARE = 1e-5  # treble energy of a recording: -50 dB
-LEAST_TREBLE_POWER = 1e-7  # treble of the loudest window: -70 dBFS; 16-bit dither has -100, shaped dither up to -80
-LEAST_TREBLE_SHARE = 0.05  # of the sound in the corpus: below it a costlier codec for all sounds does not pay
+LEAST_TREBLE_POWER = (
+    1e-7  # treble of the loudest window: -70 dBFS; 16-bit dither has -100, shaped dither up to -80
+)
+LEAST_TREBLE_SHARE = (
+    0.05  # of the sound in the corpus: below it a costlier codec for all sounds does not pay
+)
 LEAST_STEREO_SHARE = 0.2  # proportion of usable recordings that makes a corpus stereo
 EXCERPT_SECONDS = 0.1  # decoded at a time
 USUAL_EXCERPTS = 5
@@ -94,15 +98,29 @@ def choose_rate(recordings: Iterable[Bandwidth], wanted: int | Literal["auto"]) 
     for recording in recordings:
         total += recording.seconds
         treble += recording.seconds * recording.has_treble
-        studio += recording.seconds * (recording.has_treble and recording.sample_rate >= STUDIO_RATE)
-    share = treble / total if total else 0.0  # shown rounded down: never seems to reach a bound that it misses
-    reason = f"{math.floor(1000 * share) / 10:g} % of the sound has energy above {TREBLE_HZ // 1000} kHz"
+        studio += recording.seconds * (
+            recording.has_treble and recording.sample_rate >= STUDIO_RATE
+        )
+    share = (
+        treble / total if total else 0.0
+    )  # shown rounded down: never seems to reach a bound that it misses
+    reason = (
+        f"{math.floor(1000 * share) / 10:g} % of the sound has energy above {TREBLE_HZ // 1000} kHz"
+    )
     if wanted != "auto":
         return RateChoice(wanted, share, f"{wanted} Hz, as set: {reason}")
     if share < LEAST_TREBLE_SHARE:
-        return RateChoice(NARROW_RATE, share, f"{NARROW_RATE} Hz: {reason}, less than {100 * LEAST_TREBLE_SHARE:.0f} %")
+        return RateChoice(
+            NARROW_RATE,
+            share,
+            f"{NARROW_RATE} Hz: {reason}, less than {100 * LEAST_TREBLE_SHARE:.0f} %",
+        )
     if studio > treble / 2:
-        return RateChoice(STUDIO_RATE, share, f"{STUDIO_RATE} Hz: {reason}, most of it in files of 48 kHz and more")
+        return RateChoice(
+            STUDIO_RATE,
+            share,
+            f"{STUDIO_RATE} Hz: {reason}, most of it in files of 48 kHz and more",
+        )
     return RateChoice(FULL_RATE, share, f"{FULL_RATE} Hz: {reason}")
 
 
@@ -114,7 +132,9 @@ def choose_channels(recordings: Iterable[Bandwidth], wanted: Channels) -> Channe
     if wanted == "mono":
         return ChannelsChoice(False, stereo, f"mono, as set: {reason}")
     if stereo < LEAST_STEREO_SHARE * max(1, len(usable)):
-        return ChannelsChoice(False, stereo, f"mono: {reason}, less than {100 * LEAST_STEREO_SHARE:.0f} %")
+        return ChannelsChoice(
+            False, stereo, f"mono: {reason}, less than {100 * LEAST_STEREO_SHARE:.0f} %"
+        )
     return ChannelsChoice(True, stereo, f"stereo: {reason}")
 
 
@@ -129,7 +149,9 @@ def _measure(stream: AudioStream, spread: Iterator[F32]) -> Bandwidth | None:
     if frames is not None and rate <= NARROW_RATE and stream.channels != 2:
         return Bandwidth(rate, frames / rate, False)
     excerpts = [excerpt for excerpt in spread if len(excerpt)]
-    if not np.max([np.abs(excerpt).max() for excerpt in excerpts], initial=0.0) <= LARGEST_PEAK:  # True for NaN, too
+    if (
+        not np.max([np.abs(excerpt).max() for excerpt in excerpts], initial=0.0) <= LARGEST_PEAK
+    ):  # True for NaN, too
         return UNREADABLE
     statistics = ChannelStatistics(stream.channels)
     for excerpt in excerpts:
@@ -207,7 +229,10 @@ def _window_powers(excerpts: Sequence[F32], rate: int) -> tuple[F32, F32]:
     taper = np.hanning(size + 1)[:size].astype(np.float32)
     centred = [excerpt - excerpt.mean() for excerpt in excerpts]
     padded = [np.pad(excerpt, (0, max(0, size - len(excerpt)))) for excerpt in centred]
-    windows = np.concatenate([sliding_window_view(excerpt, size)[:: size // 2] for excerpt in padded]) * taper
+    windows = (
+        np.concatenate([sliding_window_view(excerpt, size)[:: size // 2] for excerpt in padded])
+        * taper
+    )
     low, high = (math.ceil(hertz * size / rate) for hertz in (TREBLE_HZ, highest_hz))
     treble = np.ascontiguousarray(np.fft.rfft(windows)[:, low:high]).view(np.float32)
     power = float(np.square(taper).sum())

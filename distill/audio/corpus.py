@@ -38,7 +38,9 @@ class ManifestRow:
     group: str  # shared by near-duplicates, "" if rejected
     sample_rate: int  # of the source file, 0 if rejected
     channels: int  # of the source file, 0 if rejected
-    channels_used: str  # mixed channels, counted from 1, such as "1,2"; "stereo" for a downmix with an image
+    channels_used: (
+        str  # mixed channels, counted from 1, such as "1,2"; "stereo" for a downmix with an image
+    )
     trimmed_before: float  # seconds of silence removed
     trimmed_after: float
     seconds: float
@@ -88,25 +90,38 @@ class Corpus:
         side_info: Sequence[SideInfo] = (),
     ) -> None:
         """`side_info` has one item for each entry; if empty, all entries have UNKNOWN."""
-        self.folder, self.sample_rate, self.trim = folder, sample_rate, trim  # arguments of `ingest`
+        self.folder, self.sample_rate, self.trim = (
+            folder,
+            sample_rate,
+            trim,
+        )  # arguments of `ingest`
         self.entries = entries
         self._side_info = {
-            entry.recording_id: (entry.offset, about) for entry, about in zip(entries, side_info, strict=False)
+            entry.recording_id: (entry.offset, about)
+            for entry, about in zip(entries, side_info, strict=False)
         }
         self._shards = ShardReader(folder, PREFIX)
 
-    def read(self, entry: ManifestRow, start: int = 0, length: int | None = None) -> NDArray[np.float32]:
+    def read(
+        self, entry: ManifestRow, start: int = 0, length: int | None = None
+    ) -> NDArray[np.float32]:
         """Read samples `[length]` in [-1, 1] of `entry` from `start`; to its end if no `length`. Raises ValueError."""
         stop = entry.samples if length is None else start + length
         if not 0 <= start <= stop <= entry.samples:
-            raise ValueError(f"{entry.path}: samples {start} to {stop} asked for, it has {entry.samples}")
-        return samples_of(self._shards.read(entry.shard, entry.offset + start, stop - start), entry.exponent)
+            raise ValueError(
+                f"{entry.path}: samples {start} to {stop} asked for, it has {entry.samples}"
+            )
+        return samples_of(
+            self._shards.read(entry.shard, entry.offset + start, stop - start), entry.exponent
+        )
 
     def side_info(self, entry: ManifestRow) -> SideInfo:
         """Side information of `entry`, cut to its part of the recording."""
         whole, _, _ = entry.recording_id.partition(":")  # ids of held-out ends have a suffix
         offset, about = self._side_info.get(whole, (entry.offset, UNKNOWN))
-        return about.cut((entry.offset - offset) / self.sample_rate, entry.samples / self.sample_rate)
+        return about.cut(
+            (entry.offset - offset) / self.sample_rate, entry.samples / self.sample_rate
+        )
 
     @property
     def is_stereo(self) -> bool:
@@ -131,5 +146,11 @@ def load_corpus(folder: Path) -> Corpus:
     match report:
         case {"sample_rate": int(sample_rate)}:
             kept = tuple(kept_rows(rows))
-            return Corpus(folder, sample_rate, kept, report.get("trim", True), read_side_info(folder, len(kept)))
+            return Corpus(
+                folder,
+                sample_rate,
+                kept,
+                report.get("trim", True),
+                read_side_info(folder, len(kept)),
+            )
     raise damaged(folder / REPORT, "a corpus sample rate", "none")

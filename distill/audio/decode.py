@@ -30,7 +30,14 @@ from distill.audio.bandwidth import Bandwidth, measure_bandwidth
 from distill.audio.mixdown import ChannelStatistics
 from distill.audio.near_duplicates import Fingerprint, fingerprint
 from distill.audio.pcm import pcm_sha256
-from distill.audio.read import Channels, Original, Recording, read_original, read_recording, reader_versions
+from distill.audio.read import (
+    Channels,
+    Original,
+    Recording,
+    read_original,
+    read_recording,
+    reader_versions,
+)
 from distill.audio.sndfile import AudioStream
 from distill.errors import AudioError, AudioWarning, DistillError
 from distill.execution import usable_memory
@@ -38,27 +45,36 @@ from distill.process import keep_freed_blocks, open_standard_streams
 from distill.storage.files import sha256_file
 
 LEAST_MEMORY, MEMORY_PER_BYTE = 2 << 30, 512  # an hour of any coding; any length at 9 kbit/s
-LEAST_SECONDS = 30  # processor time for opening a file or reading a block; most files take milliseconds
-LEAST_WAIT, BYTES_PER_SECOND = 300, 5_000  # wall time for a file, generous for slow disks, busy or sleeping computers
-
-UNUSABLE = (
-    "{path}: expected a recording, found a file that {reason}; check the path, repair the file, or name another one"
+LEAST_SECONDS = (
+    30  # processor time for opening a file or reading a block; most files take milliseconds
 )
+LEAST_WAIT, BYTES_PER_SECOND = (
+    300,
+    5_000,
+)  # wall time for a file, generous for slow disks, busy or sleeping computers
+
+UNUSABLE = "{path}: expected a recording, found a file that {reason}; check the path, repair the file, or name another one"
 
 Answer = tuple[dict[str, Any], dict[str, NDArray[Any]]]  # values and arrays
 
 
-def decode(path: Path, sample_rate: int, trim: bool = False, channels: Channels = "mono") -> Recording:
+def decode(
+    path: Path, sample_rate: int, trim: bool = False, channels: Channels = "mono"
+) -> Recording:
     """`read_recording` with hashes and fingerprint. Raises no AudioError: `reason` says why a file is unusable."""
     try:
         recording = read_recording(path, sample_rate, trim, channels)
     except AudioError as error:
-        return Recording(str(error), sha256=_readable_sha256(path), is_certain=os.path.lexists(path))
+        return Recording(
+            str(error), sha256=_readable_sha256(path), is_certain=os.path.lexists(path)
+        )
     return replace(
         recording,
         sha256=_readable_sha256(path),
         pcm_sha256=pcm_sha256(recording.pcm, recording.exponent),
-        fingerprint=fingerprint(recording.pcm if recording.pcm.ndim == 1 else recording.pcm[:, 0], sample_rate),
+        fingerprint=fingerprint(
+            recording.pcm if recording.pcm.ndim == 1 else recording.pcm[:, 0], sample_rate
+        ),
     )
 
 
@@ -116,7 +132,9 @@ class Decoder(AbstractContextManager["Decoder"]):
                 return Bandwidth(**self._ask(path, "bandwidth")[0])
         return None
 
-    def decoded(self, path: Path, sample_rate: int, trim: bool = False, channels: Channels = "mono") -> Recording:
+    def decoded(
+        self, path: Path, sample_rate: int, trim: bool = False, channels: Channels = "mono"
+    ) -> Recording:
         """`decode` of a file. Raises Stopped."""
         try:
             values, arrays = self._ask(path, "recording", sample_rate, trim, channels)
@@ -147,26 +165,39 @@ class Decoder(AbstractContextManager["Decoder"]):
         size = _file_size(path)
         memory = LEAST_MEMORY + MEMORY_PER_BYTE * size
         request: dict[str, object] = {"path": os.fspath(path.absolute()), "what": what, "how": how}
-        request["seconds"] = LEAST_SECONDS + size // 5_000_000  # opening reads metadata, and all frame headers of MP3
+        request["seconds"] = (
+            LEAST_SECONDS + size // 5_000_000
+        )  # opening reads metadata, and all frame headers of MP3
         with suppress(AudioError):
-            return self._answer_to({**request, "memory": min(memory, usable_memory() // (4 * self._count))}, size)
+            return self._answer_to(
+                {**request, "memory": min(memory, usable_memory() // (4 * self._count))}, size
+            )
         with self._second_try:
             return self._answer_to({**request, "memory": min(memory, usable_memory() // 2)}, size)
 
     def _answer_to(self, request: Mapping[str, object], size: int) -> Answer:
         """Send a request for a file of `size` bytes. Raises Stopped, and AudioError with the reason."""
-        process, began, wait = self._started(), time.monotonic(), LEAST_WAIT + size // BYTES_PER_SECOND
+        process, began, wait = (
+            self._started(),
+            time.monotonic(),
+            LEAST_WAIT + size // BYTES_PER_SECOND,
+        )
         timer = threading.Timer(wait, process.kill)
         timer.daemon = True
         timer.start()
         try:
             answer, packed = _exchanged(process, request)
-        except (OSError, ValueError) as error:  # the process ended, was closed, or sent an invalid answer
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # the process ended, was closed, or sent an invalid answer
             status = self._end()
             if self._closed:
                 raise Stopped from error
             if time.monotonic() - began >= wait:
-                raise AudioError(f"takes more than {wait} s to decode, too long for its {size} bytes") from error
+                raise AudioError(
+                    f"takes more than {wait} s to decode, too long for its {size} bytes"
+                ) from error
             raise _ended(status, size) from error
         finally:
             timer.cancel()
@@ -182,11 +213,18 @@ class Decoder(AbstractContextManager["Decoder"]):
                 # -P: import nothing from the working directory. One thread: memory is then used for the file alone.
                 packages = os.fspath(Path(__file__).parents[2])
                 paths = os.pathsep.join(filter(None, [packages, os.environ.get("PYTHONPATH")]))
-                environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+                environment = {
+                    **os.environ,
+                    "PYTHONPATH": paths,
+                    "OMP_NUM_THREADS": "1",
+                    "OPENBLAS_NUM_THREADS": "1",
+                }
                 command = [sys.executable, "-P", "-m", "distill.audio.decode"]
                 pipe = subprocess.PIPE
                 try:
-                    self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
+                    self._process = subprocess.Popen(
+                        command, stdin=pipe, stdout=pipe, env=environment
+                    )
                 except OSError as error:
                     raise DistillError(
                         f"decoding: expected to start a process of its own for it, found: {error.strerror or error}; "
@@ -207,7 +245,9 @@ class Decoder(AbstractContextManager["Decoder"]):
         return status
 
 
-def _exchanged(process: subprocess.Popen[bytes], request: Mapping[str, object]) -> tuple[dict[str, Any], bytes]:
+def _exchanged(
+    process: subprocess.Popen[bytes], request: Mapping[str, object]
+) -> tuple[dict[str, Any], bytes]:
     """Send a request and read the answer and its arrays. Raises OSError or ValueError if the answer is incomplete."""
     assert process.stdin
     assert process.stdout
@@ -225,7 +265,9 @@ def _ended(status: int, size: int) -> Exception:
     if sys.platform != "win32" and status == -signal.SIGXCPU:
         return AudioError(f"takes too much processor time to decode for its {size} bytes")
     if status > 0:
-        return RuntimeError(f"the process that decodes ended with status {status}; its error is above")
+        return RuntimeError(
+            f"the process that decodes ended with status {status}; its error is above"
+        )
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
     return AudioError(f"ends its decoder ({name})")
 
@@ -263,7 +305,9 @@ def _answer(path: str, what: str, how: Sequence[Any], memory: int, seconds: int)
         values, arrays = ANSWERS[what](Path(path), *how)
         if arrays:
             largest = max(array.nbytes for array in arrays.values())
-            np.empty(3 * largest, dtype=np.uint8)  # raises MemoryError, where safetensors would end the process
+            np.empty(
+                3 * largest, dtype=np.uint8
+            )  # raises MemoryError, where safetensors would end the process
             packed = save(arrays)
     except MemoryError:
         refused = f"takes more than {memory >> 20} MB of memory, too much for its {_file_size(Path(path))} bytes"
@@ -273,7 +317,10 @@ def _answer(path: str, what: str, how: Sequence[Any], memory: int, seconds: int)
 
 def _recording(path: Path, sample_rate: int, trim: bool, channels: Channels) -> Answer:
     values = dict(vars(decode(path, sample_rate, trim, channels)))
-    arrays, prints = {name: values.pop(name) for name in ("pcm", "image", "noise")}, values.pop("fingerprint")
+    arrays, prints = (
+        {name: values.pop(name) for name in ("pcm", "image", "noise")},
+        values.pop("fingerprint"),
+    )
     return values, {**arrays, **prints._asdict()} if prints else {}
 
 
@@ -308,8 +355,12 @@ def _limit_memory(memory: int) -> None:
         import resource
 
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        most = memory + int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+        most = (
+            memory + int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        )
+        resource.setrlimit(
+            resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
+        )
 
 
 if __name__ == "__main__":

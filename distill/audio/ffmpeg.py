@@ -46,13 +46,23 @@ class FFmpegStream(AudioStream):
             frames = self._frames(container, track)
             first = next(frames, None)  # in some containers only a frame has the rate and channels
             if first is None:
-                raise AudioError(f"cannot be decoded: {self._failure or 'its track of sound is empty'}")
-            self.sample_rate, self.channels, self.coding = first.sample_rate, first.layout.nb_channels, ""
+                raise AudioError(
+                    f"cannot be decoded: {self._failure or 'its track of sound is empty'}"
+                )
+            self.sample_rate, self.channels, self.coding = (
+                first.sample_rate,
+                first.layout.nb_channels,
+                "",
+            )
             self.bits = {1: 16, 2: 16, 4: 32}.get(first.format.bytes, 64)
             self.frames, self.announced = None, _announced(container, track, self.sample_rate)
             # If the header counts samples, padding in the codec's last packet is cut off. FLAC has no padding.
-            counts_samples = track.time_base == Fraction(1, self.sample_rate) and container.format.name != "flac"
-            self._blocks = self._samples(chain([first], frames), (counts_samples and self.announced) or 0)
+            counts_samples = (
+                track.time_base == Fraction(1, self.sample_rate) and container.format.name != "flac"
+            )
+            self._blocks = self._samples(
+                chain([first], frames), (counts_samples and self.announced) or 0
+            )
             self._rest = np.empty((0, self.channels), np.float32)
             self._opened = opened.pop_all()
 
@@ -78,7 +88,8 @@ class FFmpegStream(AudioStream):
         packets = "packet was" if self._damaged == 1 else "packets were"
         remarks = {
             f"{self._damaged} damaged {packets} left out": self._damaged > 0,
-            f"holds {self._tracks} tracks of sound, of which the first was decoded": self._tracks > 1,
+            f"holds {self._tracks} tracks of sound, of which the first was decoded": self._tracks
+            > 1,
         }
         return [remark for remark, is_true in remarks.items() if is_true]
 
@@ -103,7 +114,9 @@ class FFmpegStream(AudioStream):
         held, done = np.empty((0, self.channels), np.float32), 0
         for frame in frames:
             if (frame.sample_rate, frame.layout.nb_channels) != (self.sample_rate, self.channels):
-                self._failure = f"it goes on with {frame.layout.nb_channels} channels at {frame.sample_rate} Hz"
+                self._failure = (
+                    f"it goes on with {frame.layout.nb_channels} channels at {frame.sample_rate} Hz"
+                )
                 break
             yield held
             done, held = done + len(held), _scaled(frame)
@@ -115,19 +128,25 @@ def _opened(path: Path, formats: Iterable[str]) -> "InputContainer":
 
     options = {"format_whitelist": ",".join(formats)}
     # Before PyAV 19 a tag that is not text raises an error without this argument; PyAV 19 has removed it.
-    tags: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+    tags: dict[str, Any] = (
+        {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+    )
     try:
         container: InputContainer = av.open(f"file:{path}", "r", container_options=options, **tags)
     except (av.FFmpegError, OSError) as error:
         file = f"suffix {path.suffix or 'missing'}, {path.stat().st_size} bytes"
-        raise AudioError(f"is not audio in a known format, or only a part of it ({file})") from error
+        raise AudioError(
+            f"is not audio in a known format, or only a part of it ({file})"
+        ) from error
     return container
 
 
 def _track_of(container: "InputContainer") -> "Track":
     """First audio track. Raises AudioError if none can be decoded."""
     if not container.streams.audio:
-        raise AudioError("holds pictures and no sound" if container.streams.video else "holds no sound")
+        raise AudioError(
+            "holds pictures and no sound" if container.streams.video else "holds no sound"
+        )
     track = container.streams.audio[0]
     if track.codec_context is None:
         raise AudioError("holds sound in a coding that no decoder is known for")

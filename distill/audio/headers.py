@@ -44,7 +44,9 @@ class Header:
     @property
     def is_of_a_pipe(self) -> bool:
         """Whether the stated size is a pipe's placeholder: more than the file holds, and within 4 KB of a maximum."""
-        return self.stated > self.held and any(size - 0x1000 <= self.stated <= size for size in _SIZES_OF_A_PIPE)
+        return self.stated > self.held and any(
+            size - 0x1000 <= self.stated <= size for size in _SIZES_OF_A_PIPE
+        )
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,21 @@ class _Chunks:
             if name == self.samples and length >= 0:
                 start = body + self.before
                 stated = in_ds64 if length == unstated else max(0, length - self.before)
-                header = Header(((start, max(start, size)),), stated, frames=frames, block_bytes=block_bytes)
+                header = Header(
+                    ((start, max(start, size)),), stated, frames=frames, block_bytes=block_bytes
+                )
                 is_short = self._has_samples(file, size, start + stated)
                 if is_short or header.is_of_a_pipe:
                     stop = self._start_of_tags(file, size, start)
                     has_tags = stop < size and not is_short
-                    return replace(header, parts=((start, stop),), is_short=is_short, has_tags=has_tags)
+                    return replace(
+                        header, parts=((start, stop),), is_short=is_short, has_tags=has_tags
+                    )
                 parts = [(start, start + stated), *self._others(file, size, start + stated)]
                 there = tuple((first, max(first, min(stop, size))) for first, stop in parts)
-                return replace(header, parts=there, stated=sum(stop - first for first, stop in parts))
+                return replace(
+                    header, parts=there, stated=sum(stop - first for first, stop in parts)
+                )
         return None
 
     def _others(self, file: BinaryIO, size: int, end: int) -> list[tuple[int, int]]:
@@ -90,10 +98,15 @@ class _Chunks:
         for position in (end + -end % self.padding, end):
             chunks = takewhile(lambda chunk: _is_name(chunk[0]), self._chunks(file, size, position))
             lengths = {
-                body + self.before: length - self.before for name, body, length in chunks if name == self.samples
+                body + self.before: length - self.before
+                for name, body, length in chunks
+                if name == self.samples
             }
             if lengths:
-                return [(start, size if length < 0 else start + length) for start, length in lengths.items()]
+                return [
+                    (start, size if length < 0 else start + length)
+                    for start, length in lengths.items()
+                ]
         return []
 
     def _start_of_tags(self, file: BinaryIO, size: int, start: int) -> int:
@@ -149,7 +162,9 @@ def _read_au(order: str, file: BinaryIO, size: int) -> Header | None:
     if len(numbers) < fields.size:
         return None
     start, stated = fields.unpack(numbers)
-    return Header(((start, max(start, size)),), stated, is_short=_has_more(file, size, start + stated))
+    return Header(
+        ((start, max(start, size)),), stated, is_short=_has_more(file, size, start + stated)
+    )
 
 
 def _has_more(file: BinaryIO, size: int, end: int) -> bool:
@@ -159,7 +174,9 @@ def _has_more(file: BinaryIO, size: int, end: int) -> bool:
 
 
 _RIFF, _RIFX = struct.Struct("<4sI"), struct.Struct(">4sI")
-_READERS: dict[bytes, Callable[[BinaryIO, int], Header | None]] = {  # by the first four bytes of a file
+_READERS: dict[
+    bytes, Callable[[BinaryIO, int], Header | None]
+] = {  # by the first four bytes of a file
     b"RIFF": _Chunks(_RIFF, 12, b"data").read,
     b"RIFX": _Chunks(_RIFX, 12, b"data").read,
     b"RF64": _Chunks(_RIFF, 12, b"data").read,
@@ -167,7 +184,11 @@ _READERS: dict[bytes, Callable[[BinaryIO, int], Header | None]] = {  # by the fi
     b"FORM": _Chunks(_RIFX, 12, b"SSND", before=8).read,
     b"caff": _Chunks(struct.Struct(">4sq"), 8, b"data", before=4, padding=1).read,
     b"riff": _Chunks(
-        struct.Struct("<16sQ"), 40, bytes.fromhex("64617461f3acd3118cd100c04f8edb8a"), padding=8, head_in_size=24
+        struct.Struct("<16sQ"),
+        40,
+        bytes.fromhex("64617461f3acd3118cd100c04f8edb8a"),
+        padding=8,
+        head_in_size=24,
     ).read,
     b".snd": partial(_read_au, ">"),
     b"dns.": partial(_read_au, "<"),

@@ -24,9 +24,13 @@ BANDS = 20  # of equal width on the ERB scale, from 0 Hz to half the sample rate
 LEVEL_STEPS: F32 = np.array(
     [-25, -18, -14, -10, -7, -4, -2, 0, 2, 4, 7, 10, 14, 18, 25], np.float32
 )  # dB, left minus right
-COHERENCE_STEPS: F32 = np.array([1, 0.937, 0.84118, 0.60092, 0.36764, 0, -0.589, -1], np.float32)  # of the real part
+COHERENCE_STEPS: F32 = np.array(
+    [1, 0.937, 0.84118, 0.60092, 0.36764, 0, -0.589, -1], np.float32
+)  # of the real part
 
-Image = NDArray[np.uint8]  # [T, 2, BANDS] step indices: [:, 0] level difference, [:, 1] coherence; mono: no rows
+Image = NDArray[
+    np.uint8
+]  # [T, 2, BANDS] step indices: [:, 0] level difference, [:, 1] coherence; mono: no rows
 MONO: Image = np.zeros((0, 2, BANDS), np.uint8)
 Complex = NDArray[np.complexfloating]
 S = TypeVar("S", bound=np.generic)
@@ -40,7 +44,9 @@ _REACH = 4  # windows on each side over which powers are smoothed
 def _smoothed(values: NDArray[S]) -> NDArray[S]:
     """Moving average over windows; drops `_REACH` windows at each end."""
     weights = np.hanning(2 * _REACH + 3)[1:-1].astype(np.float32)
-    means: NDArray[S] = sliding_window_view(values, len(weights), axis=0) @ (weights / weights.sum())
+    means: NDArray[S] = sliding_window_view(values, len(weights), axis=0) @ (
+        weights / weights.sum()
+    )
     return means
 
 
@@ -76,7 +82,10 @@ def is_mono(channels: F32) -> bool:
     middle = side = 0.0
     for start in range(0, len(channels), 1 << 16):
         left, right = channels[start : start + (1 << 16)].T.astype(np.float64)
-        middle, side = middle + float(np.square(left + right).sum()), side + float(np.square(left - right).sum())
+        middle, side = (
+            middle + float(np.square(left + right).sum()),
+            side + float(np.square(left - right).sum()),
+        )
     return side <= INAUDIBLE * middle
 
 
@@ -89,7 +98,9 @@ def image_of(channels: F32, sample_rate: int) -> Image:
     if is_mono(channels):
         return MONO
     count, hop, floor = row_count(len(channels) / sample_rate), _hop(sample_rate), np.float32(1e-15)
-    sums = np.zeros((count, 3, BANDS))  # sums of weights, weighted levels and weighted shared powers
+    sums = np.zeros(
+        (count, 3, BANDS)
+    )  # sums of weights, weighted levels and weighted shared powers
     windows, most = np.zeros((count, 1)), 1e-9
     for start, _, raw in _analysed(channels, _scale(channels), sample_rate, _REACH):
         powers = raw.smoothed()
@@ -97,7 +108,9 @@ def image_of(channels: F32, sample_rate: int) -> Image:
         weights = np.sqrt(both) + np.float32(1e-9)
         levels = 10 * np.log10((powers.left + floor) / (powers.right + floor))
         levels = levels.clip(LEVEL_STEPS[0], LEVEL_STEPS[-1])
-        shared = (2 * powers.cross.real + floor) / (both + floor)  # coherence, reduced by the level difference
+        shared = (2 * powers.cross.real + floor) / (
+            both + floor
+        )  # coherence, reduced by the level difference
         rows = row_of_seconds((start + np.arange(len(both))) * hop / sample_rate, count)
         np.add.at(sums, rows, np.stack([weights, weights * levels, weights * shared], axis=1))
         np.add.at(windows, rows, 1)
@@ -105,8 +118,12 @@ def image_of(channels: F32, sample_rate: int) -> Image:
     whole, few = sums.sum(axis=0), most * INAUDIBLE**0.5 * windows
     means = (sums[:, 1:] + few[..., None] * (whole[1:] / whole[0])) / (sums[:, :1] + few[..., None])
     level = np.abs(means[:, 0, :, None] - LEVEL_STEPS).argmin(axis=2)
-    coherence = means[:, 1] * np.cosh(np.log(10) / 20 * means[:, 0])  # undo the reduction by the level difference
-    coherence[np.abs(LEVEL_STEPS[level]) == LEVEL_STEPS[-1]] = 1  # panned hard: the other channel is hardly audible
+    coherence = means[:, 1] * np.cosh(
+        np.log(10) / 20 * means[:, 0]
+    )  # undo the reduction by the level difference
+    coherence[np.abs(LEVEL_STEPS[level]) == LEVEL_STEPS[-1]] = (
+        1  # panned hard: the other channel is hardly audible
+    )
     steps = [level, np.abs(coherence[..., None] - COHERENCE_STEPS).argmin(axis=2)]
     image: Image = np.stack(steps, axis=1).astype(np.uint8)
     return MONO if (image == _NEUTRAL).all() else image
@@ -117,15 +134,25 @@ def fold(channels: F32, sample_rate: int) -> F32:
     left, right = channels.T
     if np.array_equal(left, right) or np.array_equal(left, -right):
         return np.ascontiguousarray(left)
-    scale, size, hop, bands = _scale(channels), _size(sample_rate), _hop(sample_rate), _Bands(sample_rate)
-    window = _window(size) / np.float32(1.5 * scale)  # squared Hann windows at a hop of a quarter window add up to 1.5
+    scale, size, hop, bands = (
+        _scale(channels),
+        _size(sample_rate),
+        _hop(sample_rate),
+        _Bands(sample_rate),
+    )
+    window = _window(size) / np.float32(
+        1.5 * scale
+    )  # squared Hann windows at a hop of a quarter window add up to 1.5
     folded = np.zeros(len(channels) + 3 * size, np.float32)
     own, delay = slice(_REACH, -_REACH), _delay(channels, sample_rate)
     for start, spectra, raw in _analysed(channels, scale, sample_rate, 2 * _REACH, delay):
         powers = raw.smoothed()
         left, right = spectra[:, own]
         mixed = left + right * (_turn(powers.coherence) @ bands.between)
-        both, summed = (powers.left + powers.right)[own], _smoothed(np.abs(mixed) ** 2 @ bands.members)
+        both, summed = (
+            (powers.left + powers.right)[own],
+            _smoothed(np.abs(mixed) ** 2 @ bands.members),
+        )
         gain = np.sqrt((both + 1e-30) / (2 * summed + 1e-30)).clip(0.4, 1.2)
         blocks = np.fft.irfft(mixed[own] * (gain @ bands.between), size, axis=1) * window
         for number, block in enumerate(blocks, start + 1):
@@ -218,7 +245,10 @@ def _analysed(
         windows = min(_WINDOWS_AT_ONCE, count - start)
         first = (start - context) * hop - size // 2
         length = (windows + 2 * context - 1) * hop + size
-        parts = [_part(channel, first + shift, length) for channel, shift in zip(channels.T, ahead, strict=True)]
+        parts = [
+            _part(channel, first + shift, length)
+            for channel, shift in zip(channels.T, ahead, strict=True)
+        ]
         framed = np.stack([sliding_window_view(part, size)[::hop] for part in parts]) * taper
         spectra: Complex = np.fft.rfft(framed, axis=2)
         left, right = spectra

@@ -65,11 +65,25 @@ from distill.progress import Progress, ProgressReport
 from distill.storage.files import atomic_folder, sha256_json, write_json
 from distill.storage.shards import ShardReader, ShardWriter
 from distill.storage.tables import read_rows, schema_of, write_rows
-from distill.storage.work import HERE, Cache, Executor, R, T, cut_blocks, map_cached, work_folder, work_version
+from distill.storage.work import (
+    HERE,
+    Cache,
+    Executor,
+    R,
+    T,
+    cut_blocks,
+    map_cached,
+    work_folder,
+    work_version,
+)
 from distill.text import several
 
 BLOCK_FILES = 512
-LEAST_RECORDINGS, LEAST_SECONDS_OF_ONE, ENOUGH_RECORDINGS = 2, 10.0, 5  # a single recording has its end held out
+LEAST_RECORDINGS, LEAST_SECONDS_OF_ONE, ENOUGH_RECORDINGS = (
+    2,
+    10.0,
+    5,
+)  # a single recording has its end held out
 
 _FINGERPRINTS = "fingerprints.safetensors"
 _BANDWIDTHS = schema_of(Bandwidth)
@@ -126,10 +140,16 @@ def ingest(
         worker = stack.enter_context(closing(BlockWorker(place, executor.processors, say)))
         executor = worker if executor.is_here else executor
         bandwidths = map_cached(worker.measure, blocks, _key, executor, measured, reads=reads)
-        rows = [row for path in bandwidths for row in read_rows(path, Bandwidth, "bandwidths", _BANDWIDTHS)]
+        rows = [
+            row
+            for path in bandwidths
+            for row in read_rows(path, Bandwidth, "bandwidths", _BANDWIDTHS)
+        ]
         rate, choice = choose_rate(rows, sample_rate), choose_channels(rows, channels)
         settings = (rate.sample_rate, trim, choice.is_stereo)
-        decoded = Cache(work / "decoded", work_version("ingest", *reader_versions(), *map(str, settings)))
+        decoded = Cache(
+            work / "decoded", work_version("ingest", *reader_versions(), *map(str, settings))
+        )
         decode = partial(worker.decode, *settings)
         folders = map_cached(decode, blocks, _key, executor, decoded, say, reads)
         manifest = _assemble(folders, temporary)
@@ -145,16 +165,31 @@ def ingest(
 def _blocks(scan: Scan) -> list[FileBlock]:
     """Split the files into blocks of up to BLOCK_FILES files and 64 MB as stored."""
     names, sizes = [file.path for file in scan.audio], [file.size for file in scan.audio]
-    return [scan.audio[cut.start : cut.stop] for cut in cut_blocks(names, sizes, BLOCK_FILES, 64 << 20)]
+    return [
+        scan.audio[cut.start : cut.stop] for cut in cut_blocks(names, sizes, BLOCK_FILES, 64 << 20)
+    ]
 
 
 def ingest_folder(
-    folder: Path | str, output: Path, params: CorpusConfig, executor: Executor, kept: Path | None = None
+    folder: Path | str,
+    output: Path,
+    params: CorpusConfig,
+    executor: Executor,
+    kept: Path | None = None,
 ) -> dict[str, Any]:
     """`ingest` with the settings `params`; reports progress, warnings and rejected files. Raises AudioError."""
     with ProgressReport("ingest") as progress:
         settings = (params.sample_rate, params.max_rejected)
-        report = ingest(folder, output, *settings, executor, progress, kept, trim=params.trim, channels=params.channels)
+        report = ingest(
+            folder,
+            output,
+            *settings,
+            executor,
+            progress,
+            kept,
+            trim=params.trim,
+            channels=params.channels,
+        )
         progress.status.keep(output / REPORT, "ingest.json")
         counted = "{used} used, {warned} used with a warning, {rejected} rejected, {duplicates} exact copies"
         trimmed = f"{report['trimmed_seconds']:.1f} s of silence at beginnings and ends trimmed (corpus.trim)"
@@ -162,12 +197,17 @@ def ingest_folder(
         sentences = [
             f"{counted.format(**report['counts'])}, {report['seconds']:.1f} s of sound",
             left_out_line(report["left_out"]),
-            not_entered_line((folder["path"], folder["reason"]) for folder in report["skipped_folders"]),
+            not_entered_line(
+                (folder["path"], folder["reason"]) for folder in report["skipped_folders"]
+            ),
             report["sample_rate_reason"],
             report.get("channels_reason", ""),
             trimmed * bool(report["trimmed_seconds"]),
             tempo_line(load_corpus(output)),
-            *(f"warning: {sentence}" for sentence in corpus_warnings(report, params.labels == "folder")),
+            *(
+                f"warning: {sentence}"
+                for sentence in corpus_warnings(report, params.labels == "folder")
+            ),
             rejected * bool(report["rejected"]),
         ]
         for sentence in filter(None, sentences):
@@ -186,7 +226,9 @@ def corpus_of_one(path: Path, folder: Path) -> Corpus:
     with ShardWriter(folder, PREFIX) as shards:
         place = shards.append(recording.pcm)
     name = printable(path.name)
-    row = replace(_row(AudioFile(name, name), recording, rate, *place), group=recording.pcm_sha256[:16])
+    row = replace(
+        _row(AudioFile(name, name), recording, rate, *place), group=recording.pcm_sha256[:16]
+    )
     return Corpus(folder, rate, (row,), trim=False, side_info=[recording.side_info])
 
 
@@ -202,7 +244,9 @@ class BlockWorker(Executor):
     in parallel, since a block may be one large file. Pickled for another machine, a worker has one decoder.
     """
 
-    def __init__(self, place: str, decoders: int, said: Callable[[FileBlock, bool], object] = lambda *_: None) -> None:
+    def __init__(
+        self, place: str, decoders: int, said: Callable[[FileBlock, bool], object] = lambda *_: None
+    ) -> None:
         """`place` is an absolute folder or a URL."""
         super().__init__(decoders)
         self._place, self._said, self._source = place, said, open_source(place)
@@ -219,7 +263,12 @@ class BlockWorker(Executor):
             decoder.close()
         self._threads.shutdown(cancel_futures=True)
 
-    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:  # noqa: ARG002
+    def map(
+        self,
+        function: Callable[[T], R],
+        items: Iterable[T],
+        folders: Sequence[Path],  # noqa: ARG002 - for subclasses
+    ) -> Iterator[tuple[T, R]]:
         """`Executor.map` with results in order. Ends the decoders on any exception."""
         items = [*items]
         with ThreadPoolExecutor(self.processors) as threads:
@@ -235,17 +284,24 @@ class BlockWorker(Executor):
         write_rows(path, [bandwidth or UNREADABLE for bandwidth in measured], _BANDWIDTHS)
         return None not in measured
 
-    def decode(self, sample_rate: int, trim: bool, stereo: bool, block: FileBlock, folder: Path) -> bool:
+    def decode(
+        self, sample_rate: int, trim: bool, stereo: bool, block: FileBlock, folder: Path
+    ) -> bool:
         """Write a decoded block. False if decoding again may give other results."""
         rows: list[ManifestRow] = []
         prints: dict[str, NDArray[Any]] = {}
         side_info: dict[str, SideInfo] = {}
-        places: dict[str, tuple[str, int]] = {"": ("", 0)}  # by pcm_sha256, which is empty without samples
+        places: dict[str, tuple[str, int]] = {
+            "": ("", 0)
+        }  # by pcm_sha256, which is empty without samples
         is_certain = True
         with atomic_folder(folder) as temporary:
             with ShardWriter(temporary, PREFIX) as shards:
                 call = partial(
-                    Decoder.decoded, sample_rate=sample_rate, trim=trim, channels="fold" if stereo else "mono"
+                    Decoder.decoded,
+                    sample_rate=sample_rate,
+                    trim=trim,
+                    channels="fold" if stereo else "mono",
                 )
                 for file, recording in self._each(block, True, call):
                     sha256 = recording.pcm_sha256
@@ -280,7 +336,9 @@ class BlockWorker(Executor):
             self._said((file,), is_decoded)
 
 
-def _row(file: AudioFile, decoded: Recording, sample_rate: int, shard: str, offset: int) -> ManifestRow:
+def _row(
+    file: AudioFile, decoded: Recording, sample_rate: int, shard: str, offset: int
+) -> ManifestRow:
     """Manifest row of a file within its block, before duplicates in other blocks are known."""
     return ManifestRow(
         recording_id=recording_id(file.relative),
@@ -317,13 +375,22 @@ def _assemble(blocks: Sequence[Path], output: Path) -> list[ManifestRow]:
             own = read_manifest(block / MANIFEST)
             sounds = _firsts((row for row in own if row.pcm_sha256), "pcm_sha256")
             new = [row for sha256, row in sounds.items() if sha256 not in originals]
-            for row, (shard, offset) in zip(new, _copied(block, new, len(new) == len(sounds), shards), strict=True):
+            for row, (shard, offset) in zip(
+                new, _copied(block, new, len(new) == len(sounds), shards), strict=True
+            ):
                 originals[row.pcm_sha256] = replace(row, shard=shard, offset=offset)
-            prints, own_side_info = load_file(block / _FINGERPRINTS), read_side_info(block, len(sounds))
+            prints, own_side_info = (
+                load_file(block / _FINGERPRINTS),
+                read_side_info(block, len(sounds)),
+            )
             for row, about in zip(sounds.values(), own_side_info, strict=True):
                 side_info.setdefault(row.pcm_sha256, about)
             for row in new:
-                fingerprints.append(Fingerprint(*(prints[f"{row.pcm_sha256} {name}"] for name in Fingerprint._fields)))
+                fingerprints.append(
+                    Fingerprint(
+                        *(prints[f"{row.pcm_sha256} {name}"] for name in Fingerprint._fields)
+                    )
+                )
             rows += own
     related = _related(rows, originals, find_near_duplicates(fingerprints))
     write_side_info(output, [side_info[row.pcm_sha256] for row in kept_rows(related)])
@@ -338,7 +405,9 @@ def _firsts(rows: Iterable[ManifestRow], column: str) -> dict[str, ManifestRow]:
     return firsts
 
 
-def _copied(block: Path, rows: Sequence[ManifestRow], are_all: bool, shards: ShardWriter) -> list[tuple[str, int]]:
+def _copied(
+    block: Path, rows: Sequence[ManifestRow], are_all: bool, shards: ShardWriter
+) -> list[tuple[str, int]]:
     """Add recordings of a block to the shards; return (shard, offset) of each. Links whole shards for `are_all`."""
     if not are_all:
         pcm = ShardReader(block, PREFIX)
@@ -361,12 +430,19 @@ def _related(
     for row in rows:
         if row.pcm_sha256:
             original, note = originals[row.pcm_sha256], notes[row.pcm_sha256]
-            row = replace(row, group=names[group_of[row.pcm_sha256]], shard=original.shard, offset=original.offset)
+            row = replace(
+                row,
+                group=names[group_of[row.pcm_sha256]],
+                shard=original.shard,
+                offset=original.offset,
+            )
             if row.recording_id != original.recording_id:
                 note = f"exact copy of {original.path}"
                 row = replace(row, duplicate_of=original.recording_id)
             if note:
-                row = replace(row, status="warned", reason="; ".join(filter(None, [note, row.reason])))
+                row = replace(
+                    row, status="warned", reason="; ".join(filter(None, [note, row.reason]))
+                )
         related.append(row)
     return related
 
@@ -391,7 +467,10 @@ def _report(
     rows: Sequence[ManifestRow], scan: Scan, rate: RateChoice, channels: ChannelsChoice, trim: bool
 ) -> dict[str, Any]:
     """Report on all files, as JSON. Exact copies count once in the seconds."""
-    chosen = {"channels": "stereo" if channels.is_stereo else "mono", "channels_reason": channels.reason}
+    chosen = {
+        "channels": "stereo" if channels.is_stereo else "mono",
+        "channels_reason": channels.reason,
+    }
     kept = kept_rows(rows)
     labels, groups = {"", *(row.label for row in kept)}, {row.group for row in kept}
     empty = _firsts((row for row in rows if row.label not in labels), "label")
@@ -405,7 +484,8 @@ def _report(
         "audio_files": len(rows),
         **{status: len(files) for status, files in listed.items()},
         "duplicates": sum(bool(row.duplicate_of) for row in rows),
-        "near_duplicates": len(kept) - len(groups),  # share a group with an earlier recording; all are kept
+        "near_duplicates": len(kept)
+        - len(groups),  # share a group with an earlier recording; all are kept
         "groups": len(groups),  # different sounds
         "ignored": sum(scan.ignored.values()),  # hidden entries and files that are not audio
     }
@@ -418,12 +498,22 @@ def _report(
         "trimmed_seconds": sum(row.trimmed_before + row.trimmed_after for row in kept),
         "seconds": sum(row.frames_in_shard for row in kept) / rate.sample_rate,
         "counts": counts,
-        "durations": {"min": min(lengths), "median": statistics.median(lengths), "max": max(lengths)},
+        "durations": {
+            "min": min(lengths),
+            "median": statistics.median(lengths),
+            "max": max(lengths),
+        },
         "rejected": listed["rejected"],
         "warned": listed["warned"],
-        "groups": [{"group": name, "paths": members[name]} for name in sorted(groups) if len(members[name]) > 1],
+        "groups": [
+            {"group": name, "paths": members[name]}
+            for name in sorted(groups)
+            if len(members[name]) > 1
+        ],
         "left_out": scan.left_out,
-        "empty_labels": [{"label": label, "path": row.path, "reason": row.reason} for label, row in empty.items()],
+        "empty_labels": [
+            {"label": label, "path": row.path, "reason": row.reason} for label, row in empty.items()
+        ],
         "ignored_by_suffix": scan.ignored,
         "skipped_folders": [{"path": path, "reason": reason} for path, reason in scan.skipped],
     }
@@ -434,7 +524,9 @@ def tempo_line(corpus: Corpus) -> str:
     least, most = (round(seconds * corpus.sample_rate) for seconds in (LEAST_SECONDS, 10.0))
     long_enough = [row for row in corpus.entries if row.samples >= least]
     rows = long_enough[:: max(1, -(-len(long_enough) // 200))]
-    tempos = [tempo(corpus.read(row, 0, min(row.samples, most)), corpus.sample_rate) for row in rows]
+    tempos = [
+        tempo(corpus.read(row, 0, min(row.samples, most)), corpus.sample_rate) for row in rows
+    ]
     repeating = [row for row, beats in zip(rows, tempos, strict=True) if not np.isnan(beats)]
     if len(repeating) < 3:  # a tremolo repeats, too
         return ""
@@ -468,7 +560,10 @@ def few_recordings(count: int) -> str:
 def label_warnings(report: Mapping[str, Any]) -> list[str]:
     """Warning for each folder without a usable recording: its label does not exist."""
     expected = "label {label}: expected recordings of its own, found none ({path}: {reason})"
-    return [f"{expected}; nothing can be asked for by it".format(**label) for label in report["empty_labels"]]
+    return [
+        f"{expected}; nothing can be asked for by it".format(**label)
+        for label in report["empty_labels"]
+    ]
 
 
 def listed_rejections(report: Mapping[str, Any]) -> list[str]:
@@ -485,13 +580,18 @@ def _check(folder: Path | str, report: Mapping[str, Any], max_rejected: float) -
         f"expected at least {least} usable recordings, found none among {several(files, 'audio file')}; "
         "replace or repair these files": rejected == files,
         f"expected at most {max_rejected:.0%} of the audio files to be unusable, found {rejected} of {files}; "
-        "remove or repair these files, or raise corpus.max_rejected": rejected > max_rejected * files,
+        "remove or repair these files, or raise corpus.max_rejected": rejected
+        > max_rejected * files,
     }
     if wrong := next(filter(reasons.get, reasons), ""):
         raise AudioError("\n".join([f"{folder}: {wrong}:", *listed_rejections(report)]))
     seconds = report["seconds"]
     if files - rejected - copies < least and seconds < LEAST_SECONDS_OF_ONE:
-        usable = f"{1 + copies} usable recordings that are all copies of one sound" if copies else "1 usable recording"
+        usable = (
+            f"{1 + copies} usable recordings that are all copies of one sound"
+            if copies
+            else "1 usable recording"
+        )
         raise AudioError(
             f"{folder}: found {usable} of {seconds:.1f} s; at least {least} are needed, or one of "
             f"{LEAST_SECONDS_OF_ONE:.0f} s, so that sound can be held out, {ENOUGH_RECORDINGS} or more recommended"

@@ -22,7 +22,9 @@ from distill.audio.pcm import F32
 
 LEAST_OFFSET = 0.001
 _PART_FRAMES = 1024
-_TAPER = np.hanning(_PART_FRAMES) / np.hanning(_PART_FRAMES).sum()  # a low tone hardly changes a tapered mean
+_TAPER = (
+    np.hanning(_PART_FRAMES) / np.hanning(_PART_FRAMES).sum()
+)  # a low tone hardly changes a tapered mean
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ class Mix:
 
         Digital silence stays silent: no offset is subtracted.
         """
-        mixed = np.asarray(sum(block.T[[*self.channels]]) / np.float32(len(self.channels)), dtype=np.float32)
+        mixed = np.asarray(
+            sum(block.T[[*self.channels]]) / np.float32(len(self.channels)), dtype=np.float32
+        )
         return mixed - np.float32(self.offset) if self.offset and mixed.any() else mixed
 
 
@@ -84,12 +88,19 @@ class ChannelStatistics:
 
     def add(self, block: F32) -> None:
         """Add a block `[n, C]`."""
-        rows = block.T.astype(np.float64, order="C")  # [C, n]: sums are several times faster along rows
+        rows = block.T.astype(
+            np.float64, order="C"
+        )  # [C, n]: sums are several times faster along rows
         self._frames += len(block)
-        self._low, self._high = np.minimum(self._low, rows.min(axis=1)), np.maximum(self._high, rows.max(axis=1))
+        self._low, self._high = (
+            np.minimum(self._low, rows.min(axis=1)),
+            np.maximum(self._high, rows.max(axis=1)),
+        )
         self._sum += rows.sum(axis=1)
         self._products += rows @ rows.T
-        parts = rows[:, : len(block) // _PART_FRAMES * _PART_FRAMES].reshape(len(rows), -1, _PART_FRAMES)  # [C, P, ...]
+        parts = rows[:, : len(block) // _PART_FRAMES * _PART_FRAMES].reshape(
+            len(rows), -1, _PART_FRAMES
+        )  # [C, P, ...]
         powers = np.einsum("cpf,cpf->cp", parts, parts) / _PART_FRAMES
         means = parts @ _TAPER  # [C, P]
         deviation = np.sqrt(np.maximum(0.0, powers - np.square(parts.mean(axis=2)))).mean(axis=0)
@@ -117,7 +128,9 @@ class ChannelStatistics:
 
     def _offset(self, counted: NDArray[np.intp]) -> float:
         """DC offset of a mix; 0 if below LEAST_OFFSET or five times its standard error."""
-        parts = self._weights**2 / max(self._squared_weights, 1e-30)  # effective number of equally weighted parts
+        parts = self._weights**2 / max(
+            self._squared_weights, 1e-30
+        )  # effective number of equally weighted parts
         if parts < 8:
             return 0.0
         offset = float(self._part_sum[counted].mean()) / self._weights

@@ -60,7 +60,9 @@ class Motion:
             pitch_range=_pitch_range(*_powers(samples, sample_rate, 0.085, widest=3.0)),
             pulse=_pulse(samples, sample_rate),
             flatness=_flatness(powers, hertz),
-            seconds=float((powers.sum(axis=1) > powers.sum(axis=1).max() * 1e-4).sum() * HOP_SECONDS),
+            seconds=float(
+                (powers.sum(axis=1) > powers.sum(axis=1).max() * 1e-4).sum() * HOP_SECONDS
+            ),
         )
 
 
@@ -93,7 +95,9 @@ def motion_line(sounds: Medians, recordings: Medians) -> str:
     for name, (words, form, unit) in IN_WORDS.items():
         if name in sounds and name in recordings:
             own = sounds[name]
-            middle, low, high, other = (f"{number:{form}}" for number in (*own[:3], recordings[name].value))
+            middle, low, high, other = (
+                f"{number:{form}}" for number in (*own[:3], recordings[name].value)
+            )
             said.append(f"{words} {middle}{unit} ({low} to {high}), of held-out recordings {other}")
     return f"motion, medians with intervals: {'; '.join(said)}" if said else ""
 
@@ -106,7 +110,9 @@ def _interval(values: Doubles) -> tuple[float, float]:
     return float(values[outside]), float(values[count - 1 - outside])
 
 
-def _powers(sound: Doubles, sample_rate: int, seconds: float, widest: float = math.inf) -> tuple[Doubles, Doubles]:
+def _powers(
+    sound: Doubles, sample_rate: int, seconds: float, widest: float = math.inf
+) -> tuple[Doubles, Doubles]:
     """Power spectra `[T, bins]` of Hann windows of about `seconds`, and the bin frequencies in Hz.
 
     With `widest`, bins are at most that many Hz apart: windows are padded to a power of two, as other lengths are slow.
@@ -116,7 +122,9 @@ def _powers(sound: Doubles, sample_rate: int, seconds: float, widest: float = ma
     padded = np.pad(sound, (size // 2, size // 2 + hop))
     windows, taper, at_once = sliding_window_view(padded, size)[::hop], np.hanning(size + 1)[:-1], 8
     powers: Doubles = np.empty((len(windows), points // 2 + 1))
-    for first in range(0, len(windows), at_once):  # spectra of one block stay in the processor's cache
+    for first in range(
+        0, len(windows), at_once
+    ):  # spectra of one block stay in the processor's cache
         spectra = np.fft.rfft(windows[first : first + at_once] * taper, points)
         powers[first : first + at_once] = np.square(spectra.real) + np.square(spectra.imag)
     hertz: Doubles = np.asarray(np.arange(powers.shape[1]) * (sample_rate / points), np.float64)
@@ -125,7 +133,10 @@ def _powers(sound: Doubles, sample_rate: int, seconds: float, widest: float = ma
 
 def _damping(powers: Doubles, hertz: Doubles) -> float:
     """Slope above 3 kHz minus slope below 800 Hz in dB/s, each over the first 40 dB of decay."""
-    high, low = (_decay(powers, (hertz >= least) & (hertz < most)) for least, most in ((3000, 11_000), (60, 800)))
+    high, low = (
+        _decay(powers, (hertz >= least) & (hertz < most))
+        for least, most in ((3000, 11_000), (60, 800))
+    )
     return high - low
 
 
@@ -137,7 +148,11 @@ def _decay(powers: Doubles, band: NDArray[np.bool_]) -> float:
     tail = 10 * np.log10(energies[energies.argmax() :] + 1e-300)
     is_heard = tail > max(tail[0] - 40.0, 10 * np.log10(least))
     frames = len(tail) if is_heard.all() else int(is_heard.argmin())
-    return float(np.polyfit(np.arange(frames) * HOP_SECONDS, tail[:frames], 1)[0]) if frames >= 6 else math.nan
+    return (
+        float(np.polyfit(np.arange(frames) * HOP_SECONDS, tail[:frames], 1)[0])
+        if frames >= 6
+        else math.nan
+    )
 
 
 def _pitch_range(powers: Doubles, hertz: Doubles) -> float:
@@ -152,7 +167,9 @@ def _pitch_range(powers: Doubles, hertz: Doubles) -> float:
         while 0 <= frame < len(powers) and is_loud[frame]:
             near = np.flatnonzero(np.abs(octaves - octaves[at]) < 0.12)
             at = int(near[powers[frame, near].argmax()])
-            around = np.abs(hertz - hertz[at]) < max(0.083 * hertz[at], LOBE_HERTZ)  # an eighth of an octave or more
+            around = np.abs(hertz - hertz[at]) < max(
+                0.083 * hertz[at], LOBE_HERTZ
+            )  # an eighth of an octave or more
             if powers[frame, at] < 4 * np.median(powers[frame, around]):
                 break
             if 0 < at < len(octaves) - 1:
@@ -207,7 +224,9 @@ def _unbiased_autocorrelation(onsets: Doubles) -> Doubles:
 def _autocorrelation(onsets: Doubles) -> Doubles:
     """Autocorrelation `[T]` of onsets `[T]`, 1 at lag 0; empty if all onsets are equal."""
     varied = onsets - onsets.mean() if len(onsets) else onsets
-    both: Doubles = np.correlate(varied, varied, "full")[len(varied) - 1 :] if varied.any() else np.empty(0)
+    both: Doubles = (
+        np.correlate(varied, varied, "full")[len(varied) - 1 :] if varied.any() else np.empty(0)
+    )
     return both / both[0] if len(both) else both
 
 
@@ -218,15 +237,22 @@ def _repetition(alike: Doubles, frame_rate: float) -> float:
     minimum at shorter lags: onsets of sounds that swell or fade correlate at all short lags.
     """
     lags = range(round(0.2 * frame_rate), min(round(1.2 * frame_rate), int(0.4 * len(alike))))
-    twice = (alike[2 * lag - 1 : 2 * lag + 2].max() for lag in lags)  # a beat is not a whole number of frames
-    repeats = (min(alike[lag], again) - alike[:lag].min() for lag, again in zip(lags, twice, strict=True))
+    twice = (
+        alike[2 * lag - 1 : 2 * lag + 2].max() for lag in lags
+    )  # a beat is not a whole number of frames
+    repeats = (
+        min(alike[lag], again) - alike[:lag].min() for lag, again in zip(lags, twice, strict=True)
+    )
     return float(max(repeats, default=-1.0))
 
 
 def _flatness(powers: Doubles, hertz: Doubles) -> float:
     """Spectral flatness from 300 Hz to 8 kHz in dB: the median over frames within 40 dB of the loudest."""
     energies = powers.sum(axis=1)
-    band = powers[energies > energies.max() * 1e-4][:, (hertz > 300) & (hertz < 8000)] + FLOOR * powers.max()
+    band = (
+        powers[energies > energies.max() * 1e-4][:, (hertz > 300) & (hertz < 8000)]
+        + FLOOR * powers.max()
+    )
     if not band.any():
         return math.nan
     return float(np.median(10 * (np.log10(band).mean(axis=1) - np.log10(band.mean(axis=1)))))

@@ -67,7 +67,9 @@ def _band_energies(pcm: Pcm, sample_rate: int) -> tuple[F32, float]:
     window, fft_length, edges = _analysis(sample_rate)
     hop = hop_length(sample_rate)
     padded = np.pad(pcm, (len(window) // 2, len(window)))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, len(window))[::hop][: -(-len(pcm) // hop)]
+    frames = np.lib.stride_tricks.sliding_window_view(padded, len(window))[::hop][
+        : -(-len(pcm) // hop)
+    ]
     energy = np.empty((len(frames), BITS + 1), dtype=np.float32)
     at_once = 64  # frames whose spectra stay in the processor's cache
     for start in range(0, len(frames), at_once):
@@ -90,7 +92,10 @@ def _analysis(sample_rate: int) -> tuple[F32, int, I64]:
     low, high = (np.log1p(hz / linear_hz) for hz in (50.0, min(8000.0, sample_rate / 2)))
     hz = linear_hz * np.expm1(np.linspace(low, high, BITS + 2))
     rising = np.arange(BITS + 2)
-    edges = np.maximum.accumulate(np.ceil(hz * fft_length / sample_rate).astype(np.int64) - rising) + rising
+    edges = (
+        np.maximum.accumulate(np.ceil(hz * fft_length / sample_rate).astype(np.int64) - rising)
+        + rising
+    )
     return np.hanning(window_length).astype(np.float32), fft_length, edges
 
 
@@ -133,7 +138,9 @@ def find_near_duplicates(fingerprints: Sequence[Fingerprint]) -> NearDuplicates:
     if not any(len(prints.loud) for prints in fingerprints):
         return NearDuplicates(list(range(len(fingerprints))), {})
     frames = _Frames(fingerprints)
-    pairs = np.concatenate([_candidates(part, frames.span) for part in _by_recording(_sorted_votes(frames), frames)])
+    pairs = np.concatenate(
+        [_candidates(part, frames.span) for part in _by_recording(_sorted_votes(frames), frames)]
+    )
     shorter, longer, lag = frames.by_length(pairs[_are_same_sound(frames, pairs)])
     links = coo_array((np.ones(len(shorter)), (shorter, longer)), shape=(len(fingerprints),) * 2)
     _, groups = connected_components(links, directed=False)
@@ -151,13 +158,19 @@ class _Frames:
     """Frames of all recordings, concatenated."""
 
     def __init__(self, fingerprints: Sequence[Fingerprint]) -> None:
-        self.lengths = np.array([len(prints.loud) for prints in fingerprints], dtype=np.int64)  # [R]
+        self.lengths = np.array(
+            [len(prints.loud) for prints in fingerprints], dtype=np.int64
+        )  # [R]
         self.starts = np.cumsum(self.lengths) - self.lengths  # [R]
         self.signs = np.concatenate([prints.signs for prints in fingerprints])  # [F]
         self.sure = np.concatenate([prints.sure for prints in fingerprints])  # [F]
-        self.recording = np.repeat(np.arange(len(fingerprints), dtype=np.int32), self.lengths)  # [F]
+        self.recording = np.repeat(
+            np.arange(len(fingerprints), dtype=np.int32), self.lengths
+        )  # [F]
         self.loud = np.flatnonzero(np.concatenate([prints.loud for prints in fingerprints]))
-        self.loud_counts = np.bincount(self.recording[self.loud], minlength=len(fingerprints))  # [R]
+        self.loud_counts = np.bincount(
+            self.recording[self.loud], minlength=len(fingerprints)
+        )  # [R]
         self.loud_starts = np.cumsum(self.loud_counts) - self.loud_counts  # [R]
         self.longest = int(self.lengths.max())
         self.span = 2 * self.longest + 1  # number of lags of a pair
@@ -168,8 +181,12 @@ class _Frames:
         A bit that is sure in only one of the two frames is half an error.
         """
         sure_a, sure_b = self.sure[a], self.sure[b]
-        disagree = np.bitwise_count((self.signs[a] ^ self.signs[b]) & sure_a & sure_b).astype(np.int64)
-        return 2 * disagree + np.bitwise_count(sure_a ^ sure_b), np.bitwise_count(sure_a | sure_b).astype(np.int64)
+        disagree = np.bitwise_count((self.signs[a] ^ self.signs[b]) & sure_a & sure_b).astype(
+            np.int64
+        )
+        return 2 * disagree + np.bitwise_count(sure_a ^ sure_b), np.bitwise_count(
+            sure_a | sure_b
+        ).astype(np.int64)
 
     def vote(self, a: I64, b: I64) -> I64:
         """Votes for matching frames `a` and `b` of two different recordings, one integer each.
@@ -181,7 +198,9 @@ class _Frames:
         low, high = np.minimum(a[keep], b[keep]), np.maximum(a[keep], b[keep])
         first, second = (self.recording[frame].astype(np.int64) for frame in (low, high))
         lag = (high - self.starts[second]) - (low - self.starts[first])
-        return np.asarray((first * len(self.lengths) + second) * self.span + lag + self.longest, dtype=np.int64)
+        return np.asarray(
+            (first * len(self.lengths) + second) * self.span + lag + self.longest, dtype=np.int64
+        )
 
     def pairs(self, votes: I64) -> I64:
         """Decode votes to rows `[P, 3]`: first recording, second recording, lag in frames."""
@@ -193,7 +212,11 @@ class _Frames:
         """Decode votes to shorter and longer recording, by loud frames, and start of the shorter in the longer."""
         first, second, lag = self.pairs(votes).T
         swap = self.loud_counts[second] < self.loud_counts[first]
-        return np.where(swap, second, first), np.where(swap, first, second), np.where(swap, -lag, lag)
+        return (
+            np.where(swap, second, first),
+            np.where(swap, first, second),
+            np.where(swap, -lag, lag),
+        )
 
 
 def _sorted_votes(frames: _Frames) -> I64:
@@ -232,7 +255,9 @@ def _spread(bits: U32) -> NDArray[np.uint64]:
     """Move bit `b` to position `2 b`."""
     spread: NDArray[np.uint64] = bits.astype(np.uint64)
     for shift in (16, 8, 4, 2, 1):
-        spread = (spread | (spread << np.uint64(shift))) & np.uint64(((1 << 64) - 1) // ((1 << shift) + 1))
+        spread = (spread | (spread << np.uint64(shift))) & np.uint64(
+            ((1 << 64) - 1) // ((1 << shift) + 1)
+        )
     return spread
 
 
@@ -286,9 +311,12 @@ def _match_at(frames: _Frames, shorter: I64, longer: I64, lag: I64) -> Flags:
     a, pair = a[inside], pair[inside]
     half_errors, bits = frames.differences(a, frames.starts[longer][pair] + position[inside])
     overlap, errors, total = (
-        np.bincount(pair, weights=weights, minlength=len(shorter)) for weights in (None, half_errors / 2, bits)
+        np.bincount(pair, weights=weights, minlength=len(shorter))
+        for weights in (None, half_errors / 2, bits)
     )
-    return (overlap >= MINIMUM_OVERLAP * counts) & (errors < error_rate_limit(total.astype(np.int64)) * total)
+    return (overlap >= MINIMUM_OVERLAP * counts) & (
+        errors < error_rate_limit(total.astype(np.int64)) * total
+    )
 
 
 def _slices(count: int) -> Iterator[slice]:

@@ -44,7 +44,11 @@ class Output:
     def of(self, samples: F32, sample_rate: int) -> Levelled:
         """Convert samples `[N]` or `[N, 2]` from `sample_rate` Hz to this output's rate and loudness."""
         made = resampled(samples, sample_rate, self.sample_rate)
-        return Levelled(made) if self.loudness is None else levelled(made, self.sample_rate, self.loudness)
+        return (
+            Levelled(made)
+            if self.loudness is None
+            else levelled(made, self.sample_rate, self.loudness)
+        )
 
     def file(self, path: Path, samples: F32, kind: AudioFormat, mark: str) -> bytes:
         """Encode samples `[N]` or `[N, 2]` as the bytes of an audio file; WAV files of loops hold tempo and loop points."""
@@ -99,5 +103,7 @@ def integrated_loudness(samples: NDArray[np.floating], sample_rate: int) -> floa
     sound = soxr.resample(samples.astype(np.float64), sample_rate, rate, "HQ")
     whole_blocks = len(sound) - max(0, len(sound) - block) % step
     seconds = min(block, len(sound)) / rate
-    padded = np.pad(sound[:whole_blocks], [(0, 1), (0, 0)][: sound.ndim])  # rounding may need one more
+    padded = np.pad(
+        sound[:whole_blocks], [(0, 1), (0, 0)][: sound.ndim]
+    )  # rounding may need one more
     return float(Meter(rate, "DeMan", seconds).integrated_loudness(padded))

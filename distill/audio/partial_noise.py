@@ -19,7 +19,10 @@ REGIONS = (60, 1250, 2500, 5000, 10_000)  # Hz, lower edges of the frequency reg
 LOUD, PROMINENT, LASTING = 55.0, 15.0, 12.0
 AROUND = 40  # bins on each side that a partial has to stand out from
 NARROWEST, WIDEST = 14, 120  # bins between two partials whose gap is measured
-OUT_OF_TUNE, LOBE = 0.004, 3  # relative detuning allowed for a decoded partial; half width of its lobe in bins
+OUT_OF_TUNE, LOBE = (
+    0.004,
+    3,
+)  # relative detuning allowed for a decoded partial; half width of its lobe in bins
 FEWEST = 20  # gaps that a region needs for a median
 NOISE = "partial_noise/"  # prefix of metrics
 
@@ -33,7 +36,9 @@ class PartialNoise(NamedTuple):
     levels: Doubles
 
     @classmethod
-    def measure(cls, original: NDArray[np.floating], sample_rate: int, *others: NDArray[np.floating]) -> Self:
+    def measure(
+        cls, original: NDArray[np.floating], sample_rate: int, *others: NDArray[np.floating]
+    ) -> Self:
         """Measure `original` `[N]`, and `others` of the same length, at the partials of `original`.
 
         The first column of the levels belongs to the original.
@@ -51,7 +56,11 @@ class PartialNoise(NamedTuple):
     def medians(self) -> dict[int, Doubles]:
         """Median levels `[S]` of each region with at least `FEWEST` gaps, by the lower edge of the region in Hz."""
         chosen = {hertz: self.regions == number for number, hertz in enumerate(REGIONS)}
-        return {hertz: np.median(self.levels[own], axis=0) for hertz, own in chosen.items() if own.sum() >= FEWEST}
+        return {
+            hertz: np.median(self.levels[own], axis=0)
+            for hertz, own in chosen.items()
+            if own.sum() >= FEWEST
+        }
 
 
 def partial_noise_summary(measured: Iterable[PartialNoise]) -> dict[str, float]:
@@ -75,20 +84,28 @@ def partial_noise_line(metrics: Mapping[str, float]) -> str:
     return f"{metrics[f'{NOISE}distance']:.1f} dB from the originals': {levels}" if levels else ""
 
 
-def own_partial_noise(sounds: Mapping[str, Sequence[NDArray[np.floating]]], sample_rate: int) -> dict[str, float]:
+def own_partial_noise(
+    sounds: Mapping[str, Sequence[NDArray[np.floating]]], sample_rate: int
+) -> dict[str, float]:
     """Metrics `partial_noise/<hertz>/<name>`: median gap levels in dB of sets of sounds, each at its own partials."""
     medians = {
         name: PartialNoise.of_all(PartialNoise.measure(one, sample_rate) for one in own).medians()
         for name, own in sounds.items()
         if own
     }
-    return {f"{NOISE}{hertz}/{name}": float(level[0]) for name in medians for hertz, level in medians[name].items()}
+    return {
+        f"{NOISE}{hertz}/{name}": float(level[0])
+        for name in medians
+        for hertz, level in medians[name].items()
+    }
 
 
 def own_partial_noise_line(metrics: Mapping[str, float]) -> str:
     """Summary of the `own_partial_noise` metrics for generated, decoded and recorded sounds in one line, or ""."""
     levels = _levels_in_words(metrics, ("generated", "decoded", "recorded"))
-    return f"noise between partials, beside them (once decoded, recorded): {levels}" if levels else ""
+    return (
+        f"noise between partials, beside them (once decoded, recorded): {levels}" if levels else ""
+    )
 
 
 def _levels_in_words(metrics: Mapping[str, float], names: Sequence[str]) -> str:
@@ -126,12 +143,23 @@ def _spectrum(samples: Doubles) -> Doubles:
 def _partials(spectrum: Doubles, later: Doubles) -> NDArray[np.intp]:
     """Bins of the partials in levels `[bins]` that are still present in a later window, in ascending order."""
     inner = spectrum[2:-2]
-    is_peak = (inner > spectrum[1:-3]) & (inner > spectrum[3:-1]) & (inner > spectrum[:-4]) & (inner > spectrum[4:])
+    is_peak = (
+        (inner > spectrum[1:-3])
+        & (inner > spectrum[3:-1])
+        & (inner > spectrum[:-4])
+        & (inner > spectrum[4:])
+    )
     loudest = spectrum.max()
-    bins = np.flatnonzero(is_peak & (inner > loudest - LOUD)) + 2 if loudest > 0 else np.empty(0, np.intp)
+    bins = (
+        np.flatnonzero(is_peak & (inner > loudest - LOUD)) + 2
+        if loudest > 0
+        else np.empty(0, np.intp)
+    )
     around = [float(np.median(spectrum[max(0, at - AROUND) : at + AROUND + 1])) for at in bins]
     lasting = [float(later[at - 1 : at + 2].max()) for at in bins]
-    kept = (spectrum[bins] > np.array(around) + PROMINENT) & (np.array(lasting) > spectrum[bins] - LASTING)
+    kept = (spectrum[bins] > np.array(around) + PROMINENT) & (
+        np.array(lasting) > spectrum[bins] - LASTING
+    )
     return np.asarray(bins[kept])
 
 

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from distill.audio.measure import peak_offset
 
 MOST_PARTIALS = 20  # in a frame: the loudest
-LOUD = 10 ** (-40 / 20)  # ignore anything softer, relative to the loudest frame and to a frame's loudest bin
+LOUD = 10 ** (
+    -40 / 20
+)  # ignore anything softer, relative to the loudest frame and to a frame's loudest bin
 TONE = "tone/"  # prefix of metrics
 
 Doubles = NDArray[np.float64]
@@ -66,7 +68,9 @@ class ToneMatch:
 
     recall: float  # proportion of the first sound's partials present in the second
     precision: float  # proportion of the second's partials present in the first, in frames where the first has any
-    tone_to_noise_lost: float  # dB, loss in the ratio of energy near the first's partials to the rest
+    tone_to_noise_lost: (
+        float  # dB, loss in the ratio of energy near the first's partials to the rest
+    )
     cents: float  # median deviation of matched partials; NaN if none
 
     @property
@@ -96,7 +100,10 @@ def find_partials(sound: NDArray[np.floating], sample_rate: int) -> Partials:
     size = window_size(sample_rate)
     hop, taper = size // 4, np.hanning(size + 1)[:-1]
     padded = np.pad(np.asarray(sound, np.float64), (size // 2, size // 2 + hop))
-    windows, taper = sliding_window_view(padded, size)[::hop], taper / (taper.sum() / 2)  # [T, size]
+    windows, taper = (
+        sliding_window_view(padded, size)[::hop],
+        taper / (taper.sum() / 2),
+    )  # [T, size]
     frequencies, levels = np.full((2, len(windows), MOST_PARTIALS), np.nan)
     powers, loudest = np.empty((len(windows), size // 2 + 1)), np.empty(len(windows))
     at_once = 32  # frames whose spectra stay in the processor's cache
@@ -107,8 +114,13 @@ def find_partials(sound: NDArray[np.floating], sample_rate: int) -> Partials:
         amplitudes = np.sqrt(powers[block]) + 1e-7  # -140 dB
         loudest[block] = amplitudes.max(axis=1)
         frames, bins = _peaks(amplitudes)
-        left, middle, right = (20 * np.log10(amplitudes[frames, bins + offset]) for offset in (-1, 0, 1))
-        at = first + frames, np.arange(len(frames)) - np.searchsorted(frames, frames)  # in ascending order
+        left, middle, right = (
+            20 * np.log10(amplitudes[frames, bins + offset]) for offset in (-1, 0, 1)
+        )
+        at = (
+            first + frames,
+            np.arange(len(frames)) - np.searchsorted(frames, frames),
+        )  # in ascending order
         frequencies[at] = bins + peak_offset(left, middle, right)
         levels[at] = middle
     return Partials(
@@ -141,7 +153,9 @@ def match(before: Partials, after: Partials) -> ToneMatch | None:
     distances = np.abs(here[:, :, None] - there[:, None])
     nearest = _smallest(distances)  # [frames, P]
     limit = np.maximum(before.closest_hertz, here * (2 ** (15.0 / 1200) - 1))
-    frames, positions = np.nonzero(np.take_along_axis(distances, nearest[..., None], 2)[..., 0] <= limit)
+    frames, positions = np.nonzero(
+        np.take_along_axis(distances, nearest[..., None], 2)[..., 0] <= limit
+    )
     # If several partials are nearest to the same partial, the lowest gets it.
     _, first = np.unique(frames * MOST_PARTIALS + nearest[frames, positions], return_index=True)
     mine = frames[first], positions[first]
@@ -159,7 +173,9 @@ def match(before: Partials, after: Partials) -> ToneMatch | None:
 def steadiness(partials: Partials) -> Steadiness:
     """Measure tonality by tracking the partials of a sound from frame to frame; silence has none."""
     loud, energies = partials.is_loud, partials.energies[partials.is_loud]
-    share = float((partials.shares(partials.lobes)[loud] * energies).sum() / max(1e-300, energies.sum()))
+    share = float(
+        (partials.shares(partials.lobes)[loud] * energies).sum() / max(1e-300, energies.sum())
+    )
     frequencies = np.where(loud[:, None], partials.frequencies, np.nan)
     frames, positions = np.nonzero(np.isfinite(frequencies))
     tracks = _tracks(_links(frequencies, partials.closest_hertz))[frames, positions]
@@ -177,7 +193,9 @@ class Tone:
     decoded_is_tonal: bool
 
     @classmethod
-    def measure(cls, original: NDArray[np.floating], decoded: NDArray[np.floating], sample_rate: int) -> Self:
+    def measure(
+        cls, original: NDArray[np.floating], decoded: NDArray[np.floating], sample_rate: int
+    ) -> Self:
         """Compare `decoded` `[N]` with `original` `[N]`."""
         before, after = (find_partials(sound, sample_rate) for sound in (original, decoded))
         return cls(match(before, after), steadiness(before).is_tonal, steadiness(after).is_tonal)
@@ -226,7 +244,9 @@ def _peaks(amplitudes: Doubles) -> tuple[Numbers, Numbers]:
     frames, bins, heights = frames[is_peak], bins[is_peak], heights[is_peak]
     # A peak exceeds the median by 15 dB if it exceeds more than half of the bins by 15 dB.
     half = 20
-    around = sliding_window_view(np.pad(amplitudes, ((0, 0), (half, half)), mode="edge"), 2 * half + 1, axis=1)
+    around = sliding_window_view(
+        np.pad(amplitudes, ((0, 0), (half, half)), mode="edge"), 2 * half + 1, axis=1
+    )
     stands_out = (around[frames, bins] < (heights * 10 ** (-15 / 20))[:, None]).sum(axis=1) > half
     frames, bins, heights = frames[stands_out], bins[stands_out], heights[stands_out]
     order = np.lexsort((-heights, frames))
@@ -248,7 +268,9 @@ def _links(hertz: Doubles, closest_hertz: float) -> Numbers:
     for position in range(hertz.shape[1]):
         nearest = _smallest(apart[:, position])
         is_next = apart[rows, position, nearest] < 25.0
-        is_next |= (apart_hertz[rows, position, nearest] < closest_hertz) & np.isfinite(apart[rows, position, nearest])
+        is_next |= (apart_hertz[rows, position, nearest] < closest_hertz) & np.isfinite(
+            apart[rows, position, nearest]
+        )
         before[1:, position][is_next] = nearest[is_next]
         apart[rows[is_next], :, nearest[is_next]] = np.nan
     return before

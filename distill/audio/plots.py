@@ -61,11 +61,22 @@ def write_spectrograms(
         axes[-1].set_xlabel("seconds", fontsize=8)
 
 
-def _draw_spectrogram(axis: Axes, samples: NDArray[np.float32], sample_rate: int, window: float) -> None:
+def _draw_spectrogram(
+    axis: Axes, samples: NDArray[np.float32], sample_rate: int, window: float
+) -> None:
     levels = spectrogram_db(samples, sample_rate, window)
     kilohertz = np.linspace(0, sample_rate / 2000, len(levels))
     seconds = np.linspace(0, max(len(samples), 1) / sample_rate, levels.shape[1])
-    axis.pcolormesh(seconds, kilohertz, levels, cmap="magma", vmin=FLOOR_DB, vmax=0, shading="nearest", rasterized=True)
+    axis.pcolormesh(
+        seconds,
+        kilohertz,
+        levels,
+        cmap="magma",
+        vmin=FLOOR_DB,
+        vmax=0,
+        shading="nearest",
+        rasterized=True,
+    )
     axis.set_yscale("asinh", linear_width=0.7)
     ticks = [tick for tick in (0, 0.5, 1, 2, 5, 10, 20) if tick <= kilohertz[-1]]
     axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -76,31 +87,45 @@ def _draw_spectrogram(axis: Axes, samples: NDArray[np.float32], sample_rate: int
 def _drawable(title: str) -> str:
     """Replace characters that the font lacks by `?`."""
     font = get_font(findfont(FontProperties()))
-    return "".join(character if font.get_char_index(ord(character)) else "?" for character in one_line(title, 120))
+    return "".join(
+        character if font.get_char_index(ord(character)) else "?"
+        for character in one_line(title, 120)
+    )
 
 
 def write_codes(path: Path, codes: NDArray[np.integer], names: Sequence[str]) -> None:
     """Plot codes `[F, Q]` as PNG: a row for each quantizer, labelled by `names`, and a colour for each code."""
     with _rows(path, 1, 0.12 * len(names)) as (axis,):
-        colours = (codes.T * 0.6180339887) % 1.0  # golden-ratio steps give neighbouring codes different colours
-        axis.imshow(colours, cmap="twilight", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        colours = (
+            codes.T * 0.6180339887
+        ) % 1.0  # golden-ratio steps give neighbouring codes different colours
+        axis.imshow(
+            colours, cmap="twilight", vmin=0, vmax=1, aspect="auto", interpolation="nearest"
+        )
         axis.set_yticks(range(len(names)), names)
         axis.set_xlabel("frames", fontsize=8)
         axis.tick_params(labelsize=6)
 
 
 @contextmanager
-def _rows(path: Path, count: int, height: float, gap: float = 0.04, dpi: int = 100) -> Iterator[list[Axes]]:
+def _rows(
+    path: Path, count: int, height: float, gap: float = 0.04, dpi: int = 100
+) -> Iterator[list[Axes]]:
     """Context of `count` stacked plots, `gap` inches above each, written to `path` as PNG on exit.
 
     Ignores the user's styles, such as a `matplotlibrc` file or notebook settings.
     """
     width, left, right, bottom = 6.0, 0.52, 0.08, 0.4
     whole = bottom + count * height
-    places = ((left, bottom + (count - 1 - row) * height, width - left - right, height - gap) for row in range(count))
+    places = (
+        (left, bottom + (count - 1 - row) * height, width - left - right, height - gap)
+        for row in range(count)
+    )
     with rc_context():
         rcdefaults()
         figure = Figure(figsize=(width, whole), dpi=dpi)
-        yield [figure.add_axes((x / width, y / whole, w / width, h / whole)) for x, y, w, h in places]
+        yield [
+            figure.add_axes((x / width, y / whole, w / width, h / whole)) for x, y, w, h in places
+        ]
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png", metadata={"Comment": MARK})

@@ -39,12 +39,16 @@ T = TypeVar("T")
 Reader = Callable[[Path], AudioStream]  # opens a file or raises AudioError
 READERS: Mapping[str, Sequence[Reader]] = {  # by suffix: readers to try, in order; add formats here
     **dict.fromkeys(ffmpeg.SUFFIXES, (FFmpegStream,)),
-    **dict.fromkeys(sndfile.SUFFIXES, (AudioStream, partial(FFmpegStream, formats=ffmpeg.CONTAINERS))),
+    **dict.fromkeys(
+        sndfile.SUFFIXES, (AudioStream, partial(FFmpegStream, formats=ffmpeg.CONTAINERS))
+    ),
 }
 SUPPORTED_SUFFIXES = frozenset(READERS)
 EXAMPLES = "such as .wav, .aiff, .flac, .mp3 or .m4a"  # of readable formats, for messages
 
-CHAINED = "holds several recordings one after another (a chained file), of which the first was decoded"
+CHAINED = (
+    "holds several recordings one after another (a chained file), of which the first was decoded"
+)
 STEREO = "stereo"  # `channels_used` of a stereo recording
 SILENT_PEAK = 1e-4  # -80 dBFS
 SHORT_SECONDS = 0.05
@@ -55,7 +59,9 @@ WHOLE = slice(None)
 LARGEST_PEAK = 1e30  # resampling beyond it would overflow
 LOUDEST_HONEST = 16.0  # +24 dBFS, which 32-bit float recorders reach
 MOST_SPIKES = 64  # samples of a recording that may be spikes
-SPIKE_RATIO = 10**1.5  # 30 dB above all others; real sounds have their 65th loudest sample within 13 dB
+SPIKE_RATIO = (
+    10**1.5
+)  # 30 dB above all others; real sounds have their 65th loudest sample within 13 dB
 
 Channels = Literal["mono", "fold"]
 """Handling of channels. "mono" mixes them, see `distill.audio.mixdown`. "fold" turns two differing channels into a
@@ -116,11 +122,17 @@ class _Decoding:
 
     def __init__(self, stream: AudioStream, mix: Mix | BothChannels) -> None:
         self._stream, self.mix = stream, mix
-        self.rate, self.channels, self.announced = stream.sample_rate, stream.channels, stream.announced
+        self.rate, self.channels, self.announced = (
+            stream.sample_rate,
+            stream.channels,
+            stream.announced,
+        )
         self.statistics = ChannelStatistics(stream.channels)
         self.frames = self.not_finite = 0
         self.failure = ""
-        self._loudest = np.zeros(MOST_SPIKES + 1, np.float32)  # magnitudes of the loudest frames, in ascending order
+        self._loudest = np.zeros(
+            MOST_SPIKES + 1, np.float32
+        )  # magnitudes of the loudest frames, in ascending order
 
     def __iter__(self) -> Iterator[F32]:
         limit = math.inf if self._stream.frames is None else self._stream.frames
@@ -164,18 +176,25 @@ class _Decoding:
         """
         if self.announced is None:
             return 0.0
-        missing, tolerance = self.announced - self.frames, max(0.02 * self.announced, SHORT_SECONDS * self.rate)
+        missing, tolerance = (
+            self.announced - self.frames,
+            max(0.02 * self.announced, SHORT_SECONDS * self.rate),
+        )
         return missing if abs(missing) > tolerance else 0.0
 
     def check(self, size: int) -> None:
         """Raise AudioError if the decoded samples of a file of `size` bytes cannot be used."""
         decoded, announced = self.frames / self.rate, (self.announced or 0) / self.rate
-        lacks, samples = f"announces {_duration(announced)} but holds {_duration(decoded)}", self.frames * self.channels
+        lacks, samples = (
+            f"announces {_duration(announced)} but holds {_duration(decoded)}",
+            self.frames * self.channels,
+        )
         has_spikes = self.peak > LOUDEST_HONEST and bool(self._spikes)
         reasons = {
             f"{lacks} ({size} bytes)": self._missing > 0 and decoded < min(1.0, 0.01 * announced),
             f"holds no samples ({size} bytes){self._cause}": not self.frames,
-            f"holds {self.not_finite} samples of {samples} that are NaN or infinite": self.not_finite > 0,
+            f"holds {self.not_finite} samples of {samples} that are NaN or infinite": self.not_finite
+            > 0,
             f"has a peak of {self.peak:.3g}, too large for any scale": self.peak > LARGEST_PEAK,
             f"is damaged: it has a peak of {self.peak:.3g}, {self._spikes}": has_spikes,
         }
@@ -184,7 +203,10 @@ class _Decoding:
 
     def warnings(self) -> Iterator[str]:
         """Yield warnings about missing or extra content."""
-        decoded, announced = _duration(self.frames / self.rate), _duration((self.announced or 0) / self.rate)
+        decoded, announced = (
+            _duration(self.frames / self.rate),
+            _duration((self.announced or 0) / self.rate),
+        )
         if self._missing > 0:
             yield f"incomplete: {decoded} decoded, {announced} announced{self._cause}"
         elif self._missing < 0:
@@ -214,7 +236,9 @@ def reader_versions() -> tuple[str, str]:
     return str(soundfile.__libsndfile_version__), str(av.ffmpeg_version_info)
 
 
-def read_recording(path: Path, sample_rate: int, trim: bool = False, channels: Channels = "mono") -> Recording:
+def read_recording(
+    path: Path, sample_rate: int, trim: bool = False, channels: Channels = "mono"
+) -> Recording:
     """Decode `path`, with its channels handled as in `Channels`, and resample it (soxr HQ) to `sample_rate`.
 
     `trim` removes silence at both ends, see `_sound`. Raises AudioError with the reason only: the caller adds the path.
@@ -227,7 +251,9 @@ def read_original(path: Path) -> Original:
     """Decode `path` unchanged; more than two channels are mixed to mono. Raises AudioError as `read_recording`."""
     with open_audio(path) as stream:
         rate, channels, bits = stream.sample_rate, stream.channels, stream.bits
-    warnings = ["its samples have more bits than a 32-bit float, to which they are rounded"] * (bits > 32)
+    warnings = ["its samples have more bits than a 32-bit float, to which they are rounded"] * (
+        bits > 32
+    )
     if channels > 2:
         decoding, parts = _decoded(path, rate, all_channels, list)
         mix, _ = decoding.statistics.mix()
@@ -252,9 +278,15 @@ def _read_mono(path: Path, sample_rate: int, trim: bool) -> Recording:
     peak = _peak(decoding, parts, sample_rate)
     pcm, exponent = pcm_of(parts, peak)
     parts.clear()
-    sound = _sound(pcm, math.ceil(_silence(peak) * 2.0**-exponent * FULL_SCALE), sample_rate) if trim else WHOLE
+    sound = (
+        _sound(pcm, math.ceil(_silence(peak) * 2.0**-exponent * FULL_SCALE), sample_rate)
+        if trim
+        else WHOLE
+    )
     used = ",".join(str(1 + channel) for channel in mix.channels)
-    warnings = [f"its channels nearly cancel out when mixed to mono; channel {used} was used alone"] * is_cancelled
+    warnings = [
+        f"its channels nearly cancel out when mixed to mono; channel {used} was used alone"
+    ] * is_cancelled
     recording = Recording(channels_used=used, pcm=pcm, exponent=exponent)
     return _with_remarks(recording, path, sample_rate, sound, decoding, warnings)
 
@@ -270,7 +302,9 @@ def _read_fold(path: Path, sample_rate: int, trim: bool) -> Recording | None:
         del channels
         decoding, channels = _decoded(path, sample_rate, lambda _: both, _joined)
     folded = fold(channels, sample_rate)
-    parts = [folded[start : start + BLOCK] for start in range(0, len(folded), BLOCK)]  # keeps temporary arrays small
+    parts = [
+        folded[start : start + BLOCK] for start in range(0, len(folded), BLOCK)
+    ]  # keeps temporary arrays small
     peak = _peak(decoding, parts, sample_rate)
     sound = _sound(folded, _silence(peak), sample_rate) if trim else WHOLE
     image = image_of(channels[sound], sample_rate)
@@ -293,7 +327,12 @@ def _silence(peak: float) -> float:
 
 
 def _with_remarks(
-    recording: Recording, path: Path, sample_rate: int, sound: slice, decoding: _Decoding, warnings: list[str]
+    recording: Recording,
+    path: Path,
+    sample_rate: int,
+    sound: slice,
+    decoding: _Decoding,
+    warnings: list[str],
 ) -> Recording:
     """Cut a recording to `sound`, and add remarks, file properties and noise floor."""
     start, stop, _ = sound.indices(len(recording.pcm))
@@ -315,14 +354,21 @@ def _with_remarks(
 
 
 def _decoded(
-    path: Path, sample_rate: int, mix_of: Callable[[int], Mix | BothChannels], gathered: Callable[[Iterator[F32]], T]
+    path: Path,
+    sample_rate: int,
+    mix_of: Callable[[int], Mix | BothChannels],
+    gathered: Callable[[Iterator[F32]], T],
 ) -> tuple[_Decoding, T]:
     """Decode a file to its statistics and its `gathered` samples. `mix_of` maps the number of channels to a mix."""
     with open_audio(path) as stream:
         size, rate = path.stat().st_size, stream.sample_rate
         decoding = _Decoding(stream, mix_of(stream.channels))
-        if stream.frames is not None and stream.frames <= size:  # headers of compressed files may lie
-            np.empty(int(stream.frames * (sample_rate / rate)), dtype=np.float32)  # MemoryError at once
+        if (
+            stream.frames is not None and stream.frames <= size
+        ):  # headers of compressed files may lie
+            np.empty(
+                int(stream.frames * (sample_rate / rate)), dtype=np.float32
+            )  # MemoryError at once
         samples = gathered(_resampled(decoding, rate, sample_rate))
     decoding.check(size)
     return decoding, samples
@@ -333,7 +379,9 @@ def _joined(blocks: Iterable[F32]) -> F32:
     samples, length = np.empty((1 << 16, 2), np.float32), 0
     for block in blocks:
         if (needed := length + len(block)) > len(samples):
-            samples.resize((needed + needed // 8, 2), refcheck=False)  # large blocks move without a copy
+            samples.resize(
+                (needed + needed // 8, 2), refcheck=False
+            )  # large blocks move without a copy
         samples[length:needed] = block
         length = needed
     samples.resize((length, 2), refcheck=False)
@@ -347,7 +395,9 @@ def _resampled(blocks: Iterable[F32], rate: int, sample_rate: int) -> Iterator[F
     resampler, shape = None, ()
     for block in blocks:
         shape = block.shape[1:]
-        resampler = resampler or soxr.ResampleStream(rate, sample_rate, *(shape or (1,)), dtype="float32", quality="HQ")
+        resampler = resampler or soxr.ResampleStream(
+            rate, sample_rate, *(shape or (1,)), dtype="float32", quality="HQ"
+        )
         yield resampler.resample_chunk(np.ascontiguousarray(block))
     if resampler:
         yield resampler.resample_chunk(np.empty((0, *shape), dtype=np.float32), last=True)
@@ -377,7 +427,10 @@ def _sound(samples: Pcm | F32, least_loud: float, sample_rate: int) -> slice:
         loud = np.flatnonzero((part >= least_loud) | (part <= -least_loud))
         if len(loud):
             start, stop = min(start, first + int(loud[0])), first + int(loud[-1]) + 1
-    return slice(start - before if start > least else 0, stop + after if len(samples) - stop > least else len(samples))
+    return slice(
+        start - before if start > least else 0,
+        stop + after if len(samples) - stop > least else len(samples),
+    )
 
 
 def open_audio(path: Path) -> AudioStream:
@@ -447,7 +500,9 @@ def _first_bytes(path: Path) -> bytes:
 def _as_text(head: bytes) -> str:
     """Decode `head` as text, or "" if it is binary or NIST Sphere, an audio format that begins with text."""
     try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # ignores a character cut off at the end
+        text = codecs.getincrementaldecoder("utf-8")().decode(
+            head
+        )  # ignores a character cut off at the end
     except UnicodeDecodeError:
         return ""
     printable = all(character.isprintable() or character in "\t\n\r" for character in text)

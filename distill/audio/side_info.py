@@ -22,7 +22,11 @@ from distill.storage.files import damaged, write_bytes
 FILE = "side_info.safetensors"  # in the folder of the recordings, in their order
 # Arrays in a file: name of the lengths, number of columns, and number of steps of each column.
 KINDS: Mapping[str, tuple[str, int, NDArray[np.integer]]] = {
-    "image": ("image_lengths", 2 * BANDS, np.repeat([len(LEVEL_STEPS), len(COHERENCE_STEPS)], BANDS)),
+    "image": (
+        "image_lengths",
+        2 * BANDS,
+        np.repeat([len(LEVEL_STEPS), len(COHERENCE_STEPS)], BANDS),
+    ),
     "noise": ("noise_lengths", NOISE_BANDS, np.repeat(len(STEPS), NOISE_BANDS)),
 }
 ARRAYS = {name for rows, (lengths, *_) in KINDS.items() for name in (rows, lengths)}
@@ -44,8 +48,12 @@ class SideInfo:
         """Side information of a part of a sound, with the row count of its length."""
         count = row_count(seconds)
         middles = start_seconds + np.arange(count) + min(seconds, 1.0 if count > 1 else seconds) / 2
-        image = self.image[row_of_seconds(middles, len(self.image))] if self.is_stereo else self.image
-        return replace(self, image=image, noise=self.noise[row_of_seconds(middles, len(self.noise))])
+        image = (
+            self.image[row_of_seconds(middles, len(self.image))] if self.is_stereo else self.image
+        )
+        return replace(
+            self, image=image, noise=self.noise[row_of_seconds(middles, len(self.noise))]
+        )
 
     @property
     def in_mono(self) -> Self:
@@ -72,7 +80,10 @@ def side_info_of(arrays: Mapping[str, NDArray[Any]], count: int) -> list[SideInf
     noise = _checked(arrays, "noise", count)
     is_mono = not {"image", "image_lengths"} & arrays.keys()
     images = [MONO] * count if is_mono else _checked(arrays, "image", count)
-    return [SideInfo(image.reshape(-1, 2, BANDS), floor) for image, floor in zip(images, noise, strict=True)]
+    return [
+        SideInfo(image.reshape(-1, 2, BANDS), floor)
+        for image, floor in zip(images, noise, strict=True)
+    ]
 
 
 def write_side_info(folder: Path, sounds: Sequence[SideInfo]) -> None:
@@ -84,7 +95,9 @@ def read_side_info(folder: Path, count: int) -> list[SideInfo]:
     """Read the side information of `count` recordings. Raises ArtifactError."""
     path = folder / FILE
     try:
-        return side_info_of(load_file(path), count) if count else []  # 0 if no file of a block is usable
+        return (
+            side_info_of(load_file(path), count) if count else []
+        )  # 0 if no file of a block is usable
     except (OSError, SafetensorError, ValueError) as error:
         raise damaged(path, "stereo images and noise floors of recordings", error) from error
 
@@ -100,7 +113,9 @@ def _checked(arrays: Mapping[str, NDArray[Any]], name: str, count: int) -> list[
         raise ValueError(f"{name} has {rows.shape[1]} columns, not {columns}")
     if len(lengths) != count:
         raise ValueError(f"{lengths_name} has {len(lengths)} entries for {count} recordings")
-    if not (count and lengths.min() >= 0 and lengths.max() <= len(rows) and lengths.sum() == len(rows)):
+    if not (
+        count and lengths.min() >= 0 and lengths.max() <= len(rows) and lengths.sum() == len(rows)
+    ):
         raise ValueError(f"{lengths_name} do not add up to {name}")
     if (rows >= steps).any():
         raise ValueError(f"{name} holds numbers that are no steps of its scale")

@@ -25,7 +25,9 @@ SUFFIXES = (
 )
 # fmt: on
 BITS = {
-    **dict.fromkeys(("PCM_S8", "PCM_U8", "PCM_16", "ALAC_16", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM"), 16),
+    **dict.fromkeys(
+        ("PCM_S8", "PCM_U8", "PCM_16", "ALAC_16", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM"), 16
+    ),
     **dict.fromkeys(("PCM_24", "ALAC_20", "ALAC_24"), 24),
     **dict.fromkeys(("PCM_32", "ALAC_32", "DOUBLE"), 64),
 }
@@ -47,9 +49,17 @@ class AudioStream(AbstractContextManager["AudioStream"]):
             header = read_header(path)
             # libsndfile cannot open BW64, and reads at most the first part of samples in several parts.
             is_odd = header is not None and (header.is_bw64 or len(header.parts) > 1)
-            first = opened.enter_context(_Head(path, [(0, header.parts[0][1])])) if header and is_odd else None
+            first = (
+                opened.enter_context(_Head(path, [(0, header.parts[0][1])]))
+                if header and is_odd
+                else None
+            )
             file = opened.enter_context(_opened(path, first))
-            self.sample_rate, self.channels, self.coding = int(file.samplerate), int(file.channels), str(file.format)
+            self.sample_rate, self.channels, self.coding = (
+                int(file.samplerate),
+                int(file.channels),
+                str(file.format),
+            )
             self.bits = BITS.get(file.subtype, 32)
             self.announced, self._remark = _announced(file, header), ""
             if header is not None and _is_misread(file, header):
@@ -106,9 +116,13 @@ def _opened(path: Path, part: io.FileIO | None) -> _FrontToBack:
             return _FrontToBack(part)
         if len(name) <= 1000:
             return _FrontToBack(name)
-        return _FrontToBack(os.open(path, os.O_RDONLY), closefd=True)  # libsndfile rejects longer paths
+        return _FrontToBack(
+            os.open(path, os.O_RDONLY), closefd=True
+        )  # libsndfile rejects longer paths
     except sf.LibsndfileError as error:
-        if error.code == 1 or path.suffix.lower() == ".mp3":  # for MP3 libsndfile blames the file system
+        if (
+            error.code == 1 or path.suffix.lower() == ".mp3"
+        ):  # for MP3 libsndfile blames the file system
             file = f"suffix {path.suffix or 'missing'}, {path.stat().st_size} bytes"
             raise AudioError(f"is not audio in a known format ({file})") from error
         raise AudioError(f"cannot be decoded: {_short(error)}") from error
@@ -174,7 +188,9 @@ def _left_out(file: sf.SoundFile, header: Header) -> str:
     read = min(header.stated, stop - start)
     seconds = (header.held - read) / max(1, read) * file.frames / file.samplerate
     is_partial = len(header.parts) > 1 or header.is_short
-    return f"about {seconds:.1f} s after the end that its header states was left out" * (is_partial and seconds >= 0.1)
+    return f"about {seconds:.1f} s after the end that its header states was left out" * (
+        is_partial and seconds >= 0.1
+    )
 
 
 def _as_raw(file: sf.SoundFile) -> dict[str, Any]:
@@ -194,7 +210,9 @@ class _Parts(io.FileIO):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         size = sum(stop - start for start, stop in self._parts)
-        self._position = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: size}[whence] + offset
+        self._position = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: size}[
+            whence
+        ] + offset
         return self._position
 
     def tell(self) -> int:

@@ -23,15 +23,23 @@ from distill.text import escaped, one_line
 HIDDEN, NO_SUFFIX = "(hidden)", "(no suffix)"
 IN_ICLOUD = ".icloud"  # suffix of macOS's placeholder for a file stored only in iCloud
 BINS = frozenset(
-    {"$recycle.bin", "recycler", "#recycle", "@recycle", "@eadir", "system volume information", "lost+found"}
+    {
+        "$recycle.bin",
+        "recycler",
+        "#recycle",
+        "@recycle",
+        "@eadir",
+        "system volume information",
+        "lost+found",
+    }
 )
 LISTED = 20  # entries in a message
 
-_URL = re.compile(r"(?P<protocol>[a-zA-Z][a-zA-Z0-9+.-]+):/(?P<rest>.*)", re.DOTALL)  # one letter is a Windows drive
+_URL = re.compile(
+    r"(?P<protocol>[a-zA-Z][a-zA-Z0-9+.-]+):/(?P<rest>.*)", re.DOTALL
+)  # one letter is a Windows drive
 _SECRET_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-_REPLACED = (
-    "expected it to stay as it was listed, found that it was replaced meanwhile; run again when nothing writes there"
-)
+_REPLACED = "expected it to stay as it was listed, found that it was replaced meanwhile; run again when nothing writes there"
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,9 @@ class Scan:
 def suffixes_line(left_out: Mapping[str, int]) -> str:
     """Counts of left-out files by suffix: "2 .mid, 1 .txt"."""
     listed, others = [*left_out.items()][:8], [*left_out.values()][8:]
-    return ", ".join([f"{count} {suffix}" for suffix, count in listed] + [f"{sum(others)} others"] * bool(others))
+    return ", ".join(
+        [f"{count} {suffix}" for suffix, count in listed] + [f"{sum(others)} others"] * bool(others)
+    )
 
 
 def left_out_line(left_out: Mapping[str, int]) -> str:
@@ -117,7 +127,9 @@ def address(path: str | Path) -> str:
     if protocol in ("file", "local"):
         raise AudioError(f"{expected} one of this computer; write the folder without {protocol}://")
     if not re.match("/[^/]", rest):
-        raise AudioError(f"{expected} no bucket in it; write it with two slashes and the name of a bucket")
+        raise AudioError(
+            f"{expected} no bucket in it; write it with two slashes and the name of a bucket"
+        )
     if "@" in rest.split("/")[1]:
         raise AudioError(
             f"{protocol}://: expected an address without credentials, found some in it; take them out, since they would be "
@@ -144,14 +156,20 @@ class LocalFolder:
         """List the recordings, following links. Raises AudioError if the folder is missing or unreadable."""
         if not self._folder.is_dir():
             is_file = self._folder.exists()
-            place = "a file; give the folder that holds it" if is_file else "nothing there; check the path"
+            place = (
+                "a file; give the folder that holds it"
+                if is_file
+                else "nothing there; check the path"
+            )
             raise AudioError(f"{self.name}: expected a folder of recordings, found {place}")
         skipped: list[tuple[str, str]] = []
         try:
             return scan_names(dict(_walk(self.name, skipped)), skipped)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise AudioError(f"{self.name}: expected a folder that can be read, found: {reason}") from error
+            raise AudioError(
+                f"{self.name}: expected a folder that can be read, found: {reason}"
+            ) from error
 
     @contextmanager
     def local(self, file: AudioFile) -> Iterator[Path]:
@@ -173,7 +191,11 @@ class ObjectStore:
         try:
             # No shared instance: its cached listing would go stale in a process that runs for days.
             self._files = fsspec.filesystem(protocol, skip_instance_cache=True)
-        except (ImportError, ValueError, TypeError) as error:  # TypeError: it needs more settings than an address
+        except (
+            ImportError,
+            ValueError,
+            TypeError,
+        ) as error:  # TypeError: it needs more settings than an address
             remedy = "give a folder or an address such as s3://bucket/prefix"
             if protocol in ("s3", "s3a"):
                 remedy = "run `pip install 'distill-audio[s3]'`, or `make setup` in the repository"
@@ -210,14 +232,18 @@ class ObjectStore:
         with TemporaryDirectory(prefix="distill-") as folder:
             path = Path(folder) / f"recording{Path(file.relative).suffix}"
             try:
-                with self._files.open(f"{self._root}/{file.relative}", "rb", cache_type="none") as stream:
+                with self._files.open(
+                    f"{self._root}/{file.relative}", "rb", cache_type="none"
+                ) as stream:
                     # Decoded blocks are cached by the listed identity, perhaps by another process, so an object that
                     # was replaced since then is an error. Stores without details on opening do not notice.
                     details = getattr(stream, "details", None)
                     if details and file.identity and _identity(details) != file.identity:
                         raise AudioError(f"{place}: {_REPLACED}")
                     with path.open("wb") as copy:
-                        shutil.copyfileobj(stream, copy, 8 << 20)  # s3 itself detects a later replacement
+                        shutil.copyfileobj(
+                            stream, copy, 8 << 20
+                        )  # s3 itself detects a later replacement
             except AudioError:
                 raise
             except FileNotFoundError:
@@ -265,7 +291,9 @@ def _walk(root: str, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, tupl
         links.remove(top)
         for parent, folders, files in os.walk(os.path.join(root, top), onerror=skip):  # noqa: PTH118
             inner = os.path.relpath(parent, root).replace(os.sep, "/")
-            prefix, name = ("", "the folder itself") if inner == "." else (f"{inner}/", printable(inner))
+            prefix, name = (
+                ("", "the folder itself") if inner == "." else (f"{inner}/", printable(inner))
+            )
             status = os.stat(parent)  # noqa: PTH116
             seen = visited.setdefault((status.st_dev, status.st_ino), name)
             if seen != name:
@@ -273,7 +301,9 @@ def _walk(root: str, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, tupl
                 folders.clear()
                 continue
             hidden = [folder for folder in folders if folder[0] == "."]
-            folders[:] = [folder for folder in folders if folder[0] != "."]  # os.walk does not enter links
+            folders[:] = [
+                folder for folder in folders if folder[0] != "."
+            ]  # os.walk does not enter links
             links += [prefix + folder for folder in folders if os.path.islink(f"{parent}/{folder}")]  # noqa: PTH114
             for entry in (*files, *hidden):
                 try:
@@ -285,10 +315,15 @@ def _walk(root: str, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, tupl
                         skipped.append((printable(prefix + entry), "is a link that leads nowhere"))
                 else:
                     times = f"{status.st_mtime_ns}:{status.st_ctime_ns}"
-                    yield prefix + entry, (status.st_size, f"{status.st_size}:{times}:{status.st_ino}")
+                    yield (
+                        prefix + entry,
+                        (status.st_size, f"{status.st_size}:{times}:{status.st_ino}"),
+                    )
 
 
-def scan_names(listed: Mapping[str, tuple[int, str]], skipped: Iterable[tuple[str, str]] = ()) -> Scan:
+def scan_names(
+    listed: Mapping[str, tuple[int, str]], skipped: Iterable[tuple[str, str]] = ()
+) -> Scan:
     """Sort paths into a `Scan`: relative to one folder, separated by slashes, each with size and identity.
 
     A hidden folder counts as one entry. A name that ends with a slash is an object store's folder marker, and ignored.
@@ -304,7 +339,10 @@ def scan_names(listed: Mapping[str, tuple[int, str]], skipped: Iterable[tuple[st
         suffix = suffix_of(relative)
         if any(is_bin):
             bins.add(
-                (printable("/".join(parts[: is_bin.index(True) + 1])), "holds what was deleted, or is the system's own")
+                (
+                    printable("/".join(parts[: is_bin.index(True) + 1])),
+                    "holds what was deleted, or is the system's own",
+                )
             )
         elif suffix == IN_ICLOUD:
             ignored[IN_ICLOUD] += 1
@@ -325,7 +363,17 @@ def _identity(details: Mapping[str, Any]) -> str:
 
     The version is the first of the fields that fsspec's file systems use for it.
     """
-    names = ["ETag", "etag", "generation", "md5Hash", "content_md5", "mtime", "modified", "LastModified", "created"]
+    names = [
+        "ETag",
+        "etag",
+        "generation",
+        "md5Hash",
+        "content_md5",
+        "mtime",
+        "modified",
+        "LastModified",
+        "created",
+    ]
     versions = [details[name] for name in names if details.get(name) is not None]
     return f"{details.get('size')} {versions[0]}" if versions else ""
 
@@ -335,7 +383,9 @@ def _refusal(url: str, error: Exception) -> AudioError:
 
     Re-raises an error that no storage library would raise: it is a defect.
     """
-    names = {kind.__name__ for kind in type(error).__mro__}  # by name, as the store's library may not be installed
+    names = {
+        kind.__name__ for kind in type(error).__mro__
+    }  # by name, as the store's library may not be installed
     answer = one_line(error) or type(error).__name__
     server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     at = f" at {server}" if server else ""
@@ -350,7 +400,11 @@ def _refusal(url: str, error: Exception) -> AudioError:
             f"{url}: expected credentials that may list and read it, found: {answer}; check {_SECRET_KEYS}, or AWS_PROFILE "
             "and the profiles in ~/.aws, and the rights that they have"
         )
-    if type(error).__module__ == "builtins" and not isinstance(error, OSError) and "endpoint" not in answer:
+    if (
+        type(error).__module__ == "builtins"
+        and not isinstance(error, OSError)
+        and "endpoint" not in answer
+    ):
         raise error
     return AudioError(
         f"{url}: expected an answer of the store{at}, found: {answer}; check the network, the address and AWS_ENDPOINT_URL, "

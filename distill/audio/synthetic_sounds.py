@@ -103,7 +103,15 @@ def struck_sound(rng: Generator, sample_rate: int, length: int) -> Samples:
 
 def sound_layer(rng: Generator, sample_rate: int, length: int) -> Samples:
     """A random source with an envelope and a filter, normalised to peak 1."""
-    sources = (coloured_noise, harmonic_wave, ringing_modes, frequency_modulation, _clicks, glide, voice_buzz)
+    sources = (
+        coloured_noise,
+        harmonic_wave,
+        ringing_modes,
+        frequency_modulation,
+        _clicks,
+        glide,
+        voice_buzz,
+    )
     source = sources[int(rng.choice(len(sources), p=(0.27, 0.2, 0.18, 0.1, 0.06, 0.09, 0.1)))]
     sound = source(rng, sample_rate, length) * _envelope(rng, sample_rate, length)
     sound = randomly_filtered(rng, sample_rate, sound)
@@ -124,10 +132,14 @@ def _wander(rng: Generator, sample_rate: int, length: int) -> Samples:
     time = _time(sample_rate, length)
     cents = np.zeros(length)
     if rng.random() < 0.4:
-        cents += rng.uniform(2, 80) * np.sin(2 * np.pi * rng.uniform(1, 9) * time + rng.uniform(0, 6.3))
+        cents += rng.uniform(2, 80) * np.sin(
+            2 * np.pi * rng.uniform(1, 9) * time + rng.uniform(0, 6.3)
+        )
     if rng.random() < 0.4:
         target, pace = rng.normal(0, 900), rng.uniform(0.02, 1.0)
-        cents += target * (np.exp(-time / pace) if rng.random() < 0.7 else time / time[-1] if length > 1 else 0.0)
+        cents += target * (
+            np.exp(-time / pace) if rng.random() < 0.7 else time / time[-1] if length > 1 else 0.0
+        )
     return np.asarray(2 ** (cents / 1200))
 
 
@@ -151,12 +163,16 @@ def harmonic_wave(rng: Generator, sample_rate: int, length: int) -> Samples:
         rotation_factors = np.exp(2j * np.pi * np.cumsum(pitch * factor) / sample_rate)
         count = int(min(60, HIGHEST_SHARE * sample_rate / (pitch * factor.max())))
         order = np.arange(1, max(2, count + 1))
-        weights = order ** -rng.uniform(0.5, 2.5) * np.exp(1j * rng.uniform(0, 2 * np.pi, order.size))
+        weights = order ** -rng.uniform(0.5, 2.5) * np.exp(
+            1j * rng.uniform(0, 2 * np.pi, order.size)
+        )
         if rng.random() < 0.3:
             weights[1::2] = 0
         if rng.random() < 0.5:  # all harmonics together: a pulse
             weights = np.abs(weights).astype(complex)
-        total += np.polynomial.polynomial.polyval(rotation_factors, np.concatenate([[0], weights])).imag
+        total += np.polynomial.polynomial.polyval(
+            rotation_factors, np.concatenate([[0], weights])
+        ).imag
     return total
 
 
@@ -165,13 +181,21 @@ def ringing_modes(rng: Generator, sample_rate: int, length: int) -> Samples:
     time = _time(sample_rate, length)
     count = int(rng.integers(1, 25))
     base = _pitch(rng, sample_rate)
-    stretch = np.arange(1, count + 1) ** rng.uniform(0.8, 1.6) if rng.random() < 0.5 else rng.uniform(1, 12, count)
+    stretch = (
+        np.arange(1, count + 1) ** rng.uniform(0.8, 1.6)
+        if rng.random() < 0.5
+        else rng.uniform(1, 12, count)
+    )
     ring = rng.uniform(0.02, 2.0) / stretch ** rng.uniform(0, 1)
     total = np.zeros(length)
     for ratio, seconds in zip(stretch, ring, strict=True):
         if base * ratio < HIGHEST_SHARE * sample_rate:
             level = rng.uniform(0.1, 1) / ratio ** rng.uniform(0, 1)
-            total += level * np.sin(2 * np.pi * base * ratio * time + rng.uniform(0, 6.3)) * np.exp(-time / seconds)
+            total += (
+                level
+                * np.sin(2 * np.pi * base * ratio * time + rng.uniform(0, 6.3))
+                * np.exp(-time / seconds)
+            )
     return total
 
 
@@ -214,7 +238,9 @@ def voice_buzz(rng: Generator, sample_rate: int, length: int) -> Samples:
         width = rng.uniform(5, 15)
         frequencies = rng.uniform(low, high, 2)
         parts = [
-            signal.lfilter(*signal.iirpeak(min(f, HIGHEST_SHARE * sample_rate), width, sample_rate), buzz)
+            signal.lfilter(
+                *signal.iirpeak(min(f, HIGHEST_SHARE * sample_rate), width, sample_rate), buzz
+            )
             for f in frequencies
         ]
         blend = np.linspace(0, 1, length)
@@ -239,7 +265,9 @@ def _envelope(rng: Generator, sample_rate: int, length: int) -> Samples:
         case _:
             envelope = np.ones(length)
     if rng.random() < 0.15:
-        envelope = envelope * (1 - rng.uniform(0.2, 1) * (0.5 + 0.5 * np.sin(2 * np.pi * rng.uniform(2, 30) * time)))
+        envelope = envelope * (
+            1 - rng.uniform(0.2, 1) * (0.5 + 0.5 * np.sin(2 * np.pi * rng.uniform(2, 30) * time))
+        )
     return np.asarray(envelope)
 
 
@@ -258,7 +286,9 @@ def randomly_filtered(rng: Generator, sample_rate: int, sound: Samples) -> Sampl
             edges = centre / width, centre * width
         case _:
             return sound
-    return np.asarray(signal.sosfilt(signal.butter(order, edges, kind, fs=sample_rate, output="sos"), sound))
+    return np.asarray(
+        signal.sosfilt(signal.butter(order, edges, kind, fs=sample_rate, output="sos"), sound)
+    )
 
 
 def _overdriven(rng: Generator, sample_rate: int, sound: Samples) -> Samples:  # noqa: ARG001 - as others

@@ -28,7 +28,10 @@ SMOOTHED = 2  # frames on each side over which powers are smoothed
 SMOOTHED_BINS, ONSET_BINS = 5, 21  # bins over which powers are smoothed: usually, and at onsets
 EDGE = 0.15  # of a band, on each side of an edge, over which gains cross-fade to the next band
 VELVET_SECONDS, VELVET_DECAY_DB, VELVET_DENSITY = 0.03, 20.0, 1500.0  # density in impulses a second
-BEFORE_SECONDS, ONSET_SECONDS = 0.015, 0.02  # the filter is muted for this time before and after an onset
+BEFORE_SECONDS, ONSET_SECONDS = (
+    0.015,
+    0.02,
+)  # the filter is muted for this time before and after an onset
 ONSET_STEP, ONSET_DB = 0.005, 10.0  # seconds a step; least rise over the mean of the steps before
 SOFTEST_DB = -50.0  # least level of an onset relative to the loudest step
 QUARTER = np.complex64(1j)  # of a turn, as a factor
@@ -36,7 +39,9 @@ MOST_GAIN = 3.0  # largest gain of the filtered sound, after removing its correl
 MOST_EVEN = 2.0  # largest gain of the whole side signal
 LEAST_BESIDE = 0.05  # least proportion of the noise power taken as uncorrelated with the sound
 TINY = np.float32(1e-6)
-LEAST_TURN = 0.05  # regularises the direction of the turn; the filter's amplitude at a tone is about 1
+LEAST_TURN = (
+    0.05  # regularises the direction of the turn; the filter's amplitude at a tone is about 1
+)
 
 Doubles = NDArray[np.float64]
 
@@ -53,20 +58,31 @@ def upmixed(sound: F32, other: F32, image: Image, sample_rate: int, width: float
 
     stft, course = Stft(sample_rate), _Course(image, width)
     weights = _weights(stft.size, sample_rate)
-    filtered, gains = oaconvolve(sound, _velvet(sample_rate))[: len(sound)], between_onsets(sound, sample_rate)
+    filtered, gains = (
+        oaconvolve(sound, _velvet(sample_rate))[: len(sound)],
+        between_onsets(sound, sample_rate),
+    )
     signals = sound, (sound - other) * np.float32(np.sqrt(0.5)), filtered
     is_at_onset = stft.holds(gains < 1)
     usual, at_onsets = (np.zeros((2, stft.padded(len(sound))), np.float32) for _ in range(2))
     for start in range(0, len(is_at_onset), CHUNK_FRAMES):
         stop = min(len(is_at_onset), start + CHUNK_FRAMES)
         first, last = max(0, start - SMOOTHED), min(len(is_at_onset), stop + SMOOTHED)
-        powers = _Powers.of([stft(signal, first, last) for signal in signals], slice(start - first, stop - first))
+        powers = _Powers.of(
+            [stft(signal, first, last) for signal in signals], slice(start - first, stop - first)
+        )
         panning = _Panning.of(*course(stft.seconds(start, stop)), weights)
         stft.add(usual, powers.channels(panning), start)
         if len(places := np.flatnonzero(is_at_onset[start:stop])):
             near = slice(int(places[0]), int(places[-1]) + 1)
-            stft.add(at_onsets, powers.part(near).channels_at_onsets(panning.part(near)), start + near.start)
-    made, others = (channels[:, stft.before : stft.before + len(sound)] for channels in (usual, at_onsets))
+            stft.add(
+                at_onsets,
+                powers.part(near).channels_at_onsets(panning.part(near)),
+                start + near.start,
+            )
+    made, others = (
+        channels[:, stft.before : stft.before + len(sound)] for channels in (usual, at_onsets)
+    )
     made *= gains  # in place: a sound may last an hour
     others *= 1 - gains
     made += others
@@ -77,9 +93,14 @@ class Stft:
     """STFT of real signals: root-Hann window for analysis and synthesis, hop of half a window."""
 
     def __init__(self, sample_rate: int) -> None:
-        self.sample_rate, self.size = sample_rate, max(64, int(2 ** round(np.log2(sample_rate * WINDOW_SECONDS))))
+        self.sample_rate, self.size = (
+            sample_rate,
+            max(64, int(2 ** round(np.log2(sample_rate * WINDOW_SECONDS)))),
+        )
         self.hop = self.size // 2
-        self.before = self.size - self.hop  # zeros before a signal, so that two windows cover every sample
+        self.before = (
+            self.size - self.hop
+        )  # zeros before a signal, so that two windows cover every sample
         window = np.sin(np.pi * np.arange(self.size) / self.size)
         self._window = window.astype(np.float32)
 
@@ -104,7 +125,9 @@ class Stft:
 
     def seconds(self, first: int, last: int) -> Doubles:
         """Centre times of frames `first` to `last`."""
-        middles: Doubles = (np.arange(first, last) * self.hop - self.before + self.size / 2) / self.sample_rate
+        middles: Doubles = (
+            np.arange(first, last) * self.hop - self.before + self.size / 2
+        ) / self.sample_rate
         return middles
 
     def holds(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -138,7 +161,9 @@ class _Course:
         row = np.minimum(place.astype(int), max(0, len(self._level) - 2))
         part = (place - row)[:, None]
         after = np.minimum(row + 1, len(self._level) - 1)
-        level, angle = ((1 - part) * rows[row] + part * rows[after] for rows in (self._level, self._angle))
+        level, angle = (
+            (1 - part) * rows[row] + part * rows[after] for rows in (self._level, self._angle)
+        )
         return level, angle
 
 
@@ -147,7 +172,9 @@ def _weights(size: int, sample_rate: int) -> F32:
     """Weights `[BANDS, K]` that spread band gains over bins."""
     positions, bands = band_positions(size, sample_rate), np.arange(BANDS)
     edge = np.maximum(EDGE, np.gradient(positions))[:, None]  # one bin or more
-    rise = ((positions[:, None] - bands) / (2 * edge) + 0.5).clip(0, 1)  # [K, BANDS], rises at lower edges
+    rise = ((positions[:, None] - bands) / (2 * edge) + 0.5).clip(
+        0, 1
+    )  # [K, BANDS], rises at lower edges
     rise[:, 0] = 1
     spread = rise - np.concatenate([rise[:, 1:], np.zeros((len(rise), 1))], axis=1)
     weights: F32 = spread.T.astype(np.float32)
@@ -158,7 +185,9 @@ def _weights(size: int, sample_rate: int) -> F32:
 def _smoothing(frames: int) -> F32:
     """Smoothing matrix `[T, T]` over frames; rows sum to 1."""
     apart = np.abs(np.subtract.outer(np.arange(frames), np.arange(frames)))
-    window = np.where(apart <= SMOOTHED, np.cos(np.pi / 2 * apart / (SMOOTHED + 1)) ** 2, 0.0)  # no denormal numbers
+    window = np.where(
+        apart <= SMOOTHED, np.cos(np.pi / 2 * apart / (SMOOTHED + 1)) ** 2, 0.0
+    )  # no denormal numbers
     weights: F32 = (window / window.sum(axis=1, keepdims=True)).astype(np.float32)
     return weights
 
@@ -186,7 +215,12 @@ class _Panning(NamedTuple):
         turned = np.stack([left, left - angle])
         gains = np.sqrt(2 / (1 + 10 ** (np.multiply.outer((-1, 1), level) / 10)))
         needed = spread(np.square(np.sin(turned)).max(axis=0))
-        return cls(spread(gains * np.sin(turned)), spread(np.square(gains)), np.sign(spread(np.cos(turned))), needed)
+        return cls(
+            spread(gains * np.sin(turned)),
+            spread(np.square(gains)),
+            np.sign(spread(np.cos(turned))),
+            needed,
+        )
 
     def part(self, frames: slice) -> "_Panning":
         """Gains of some frames."""
@@ -232,8 +266,18 @@ class _Powers(NamedTuple):
 
         power = smoothed(sound, sound) + np.float32(1e-20)
         turned = np.stack([-sound[1], sound[0]])
-        pairs = ((noise, noise), (noise, sound), (filtered, filtered), (filtered, sound), (filtered, turned))
-        values = [*(signal[:, frames] for signal in signals), power, *(smoothed(*pair) / power for pair in pairs)]
+        pairs = (
+            (noise, noise),
+            (noise, sound),
+            (filtered, filtered),
+            (filtered, sound),
+            (filtered, turned),
+        )
+        values = [
+            *(signal[:, frames] for signal in signals),
+            power,
+            *(smoothed(*pair) / power for pair in pairs),
+        ]
         return cls(*values)
 
     def part(self, frames: slice) -> "_Powers":
@@ -253,7 +297,9 @@ class _Powers(NamedTuple):
         turn *= np.sqrt(np.maximum(0, missing - filtered_power))
         there = there + filtered_power + np.square(turn)
         even = np.minimum(MOST_EVEN, 1 / np.sqrt(there + TINY))
-        real = gain * self.noise_product + filtered_gain * self.real  # of the sound in the side, removed below
+        real = (
+            gain * self.noise_product + filtered_gain * self.real
+        )  # of the sound in the side, removed below
         imaginary = filtered_gain * self.imaginary - turn
         side = gain * self.noise + filtered_gain * self.filtered - real * self.sound
         side[0] += imaginary * self.sound[1]
@@ -266,15 +312,22 @@ class _Powers(NamedTuple):
         Powers are smoothed over more bins: gains that vary from bin to bin would smear an attack over its window.
         """
         power = _over_bins(self.power, ONSET_BINS)
-        wide = [_over_bins(self.power * own, ONSET_BINS) / power for own in (self.noise_power, self.noise_product)]
+        wide = [
+            _over_bins(self.power * own, ONSET_BINS) / power
+            for own in (self.noise_power, self.noise_product)
+        ]
         smooth = self._replace(noise_power=wide[0], noise_product=wide[1])
         _, gain, there = smooth._noise_gain(panning.needed)
-        return panning.channels(self.sound, gain * (self.noise - smooth.noise_product * self.sound), there)
+        return panning.channels(
+            self.sound, gain * (self.noise - smooth.noise_product * self.sound), there
+        )
 
     def _noise_gain(self, needed: F32) -> tuple[F32, F32, F32]:
         """Proportion of the side that noise supplies, gain of the noise's uncorrelated part, its resulting power."""
         share = np.minimum(1, np.minimum(1, self.noise_power) / (needed + TINY))
-        beside = np.maximum(LEAST_BESIDE * self.noise_power, self.noise_power - np.square(self.noise_product))
+        beside = np.maximum(
+            LEAST_BESIDE * self.noise_power, self.noise_power - np.square(self.noise_product)
+        )
         gain = np.sqrt(share / (beside + TINY))
         return share, gain, np.square(gain) * beside
 
@@ -293,9 +346,13 @@ def between_onsets(sound: F32, sample_rate: int) -> F32:
     powers = np.square(np.pad(sound, (0, -len(sound) % step))).reshape(-1, step).mean(axis=1)
     before, after = (round(seconds / ONSET_STEP) for seconds in (BEFORE_SECONDS, ONSET_SECONDS))
     usual = sliding_window_view(np.pad(powers, (after + 1, 0)), after).mean(axis=1)[: len(powers)]
-    is_onset = (powers > 10 ** (ONSET_DB / 10) * usual) & (powers > 10 ** (SOFTEST_DB / 10) * powers.max())
+    is_onset = (powers > 10 ** (ONSET_DB / 10) * usual) & (
+        powers > 10 ** (SOFTEST_DB / 10) * powers.max()
+    )
     is_near = sliding_window_view(np.pad(is_onset, (after, before)), before + 1 + after).any(axis=1)
-    gains = np.interp(np.arange(len(sound)), (np.arange(len(powers)) + 0.5) * step, np.where(is_near, 0.0, 1.0))
+    gains = np.interp(
+        np.arange(len(sound)), (np.arange(len(powers)) + 0.5) * step, np.where(is_near, 0.0, 1.0)
+    )
     return gains.astype(np.float32)
 
 
@@ -305,6 +362,9 @@ def _velvet(sample_rate: int) -> F32:
     random, count = np.random.default_rng(0), round(VELVET_SECONDS * VELVET_DENSITY)
     places = (np.arange(count) + random.random(count)) / VELVET_DENSITY
     impulses = np.zeros(round(VELVET_SECONDS * sample_rate) + 1, np.float32)
-    signs, decay = random.integers(0, 2, count) * 2 - 1, 10 ** (-VELVET_DECAY_DB / 20 * places / VELVET_SECONDS)
+    signs, decay = (
+        random.integers(0, 2, count) * 2 - 1,
+        10 ** (-VELVET_DECAY_DB / 20 * places / VELVET_SECONDS),
+    )
     np.add.at(impulses, (places * sample_rate).astype(int), (signs * decay).astype(np.float32))
     return impulses / np.linalg.norm(impulses)

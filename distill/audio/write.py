@@ -21,7 +21,9 @@ from distill.storage.files import MARK, write_bytes
 AudioFormat = Literal["wav", "flac", "ogg", "mp3"]
 Bits = Literal[16, 24, 32]  # bits of a sample; 32 is float, which keeps values above full scale
 
-SOFT_PEAK = 1 / 64  # -36 dBFS: below it 16 bits leave less than 60 dB between sound and rounding noise
+SOFT_PEAK = (
+    1 / 64
+)  # -36 dBFS: below it 16 bits leave less than 60 dB between sound and rounding noise
 SUBTYPES: Mapping[AudioFormat, Mapping[Bits, str]] = {
     "wav": {16: "PCM_16", 24: "PCM_24", 32: "FLOAT"},
     "flac": {16: "PCM_16", 24: "PCM_24", 32: "PCM_24"},
@@ -30,7 +32,9 @@ SUBTYPES: Mapping[AudioFormat, Mapping[Bits, str]] = {
 }
 _LOSSY = "what stays of the recording is not the same samples, as the format is lossy; wav and flac keep them"
 LOSSES: Mapping[AudioFormat, Mapping[Bits, str]] = {
-    "flac": {32: "floats of the recording are rounded to 24 bits, and clipped above full scale; wav keeps them"},
+    "flac": {
+        32: "floats of the recording are rounded to 24 bits, and clipped above full scale; wav keeps them"
+    },
     "ogg": dict.fromkeys((16, 24, 32), _LOSSY),
     "mp3": dict.fromkeys((16, 24, 32), _LOSSY),
 }
@@ -44,7 +48,9 @@ TAKEN: Mapping[str, Callable[[NDArray[np.floating]], NDArray[Any]]] = {
 }
 
 
-def write_audio(path: Path, samples: NDArray[np.floating], sample_rate: int, kind: AudioFormat = "wav") -> None:
+def write_audio(
+    path: Path, samples: NDArray[np.floating], sample_rate: int, kind: AudioFormat = "wav"
+) -> None:
     """Write samples, mono `[N]` or stereo `[N, 2]`, with Distill's mark, see `audio_file`. Raises AudioError, OSError.
 
     The file is built in memory: libsndfile does not report a full disk for its last writes.
@@ -53,7 +59,12 @@ def write_audio(path: Path, samples: NDArray[np.floating], sample_rate: int, kin
 
 
 def audio_file(
-    path: Path, samples: NDArray[np.floating], sample_rate: int, kind: AudioFormat, comment: str, bits: Bits = 16
+    path: Path,
+    samples: NDArray[np.floating],
+    sample_rate: int,
+    kind: AudioFormat,
+    comment: str,
+    bits: Bits = 16,
 ) -> bytes:
     """Bytes of an audio file from samples, mono `[N]` or stereo `[N, 2]`. Raises AudioError that names `path`.
 
@@ -65,7 +76,9 @@ def audio_file(
     subtype = SUBTYPES[kind][24 if is_soft else bits]
     file, channels = io.BytesIO(), 1 if samples.ndim == 1 else samples.shape[1]
     try:
-        with soundfile.SoundFile(file, "w", sample_rate, channels, format=kind.upper(), subtype=subtype) as sound:
+        with soundfile.SoundFile(
+            file, "w", sample_rate, channels, format=kind.upper(), subtype=subtype
+        ) as sound:
             if comment:
                 sound.comment = comment
             block = 1 << 16
@@ -78,7 +91,9 @@ def audio_file(
     return _with_serial_number(file.getvalue()) if kind == "ogg" else file.getvalue()
 
 
-def with_sampler_chunk(wav: bytes, sample_rate: int, key: int, loop: tuple[int, int] | None) -> bytes:
+def with_sampler_chunk(
+    wav: bytes, sample_rate: int, key: int, loop: tuple[int, int] | None
+) -> bytes:
     """Add a sampler chunk to a WAV file: its MIDI key and, if given, the first and last sample of a loop.
 
     The chunk is `smpl` of Multimedia Data Standards Update (Microsoft 1994). Its pitch fraction is 0, as programs
@@ -94,7 +109,9 @@ def with_tempo_chunk(wav: bytes, bpm: float, beats: int) -> bytes:
     """Add tempo and number of beats, in 4/4, to the WAV file of a loop: the chunk `acid` of Sonic Foundry."""
     is_loop, root, unknown, of_quarters, in_bar = 0, 60, 0x8000, 4, 4
     return _with_chunk(
-        wav, b"acid", struct.pack("<IHHfIHHf", is_loop, root, unknown, 0.0, beats, of_quarters, in_bar, bpm)
+        wav,
+        b"acid",
+        struct.pack("<IHHfIHHf", is_loop, root, unknown, 0.0, beats, of_quarters, in_bar, bpm),
     )
 
 

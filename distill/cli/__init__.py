@@ -1,1 +1,1 @@
-"""The `distill` command: flags, commands and what they print."""
+"""`distill` command: flags, commands and their output."""

@@ -1,4 +1,4 @@
-"""Commands on files: `encode`, `decode`, `inspect`, `verify`, `list`, `export`, `push` and `pull`."""
+"""Commands for files: `encode`, `decode`, `inspect`, `verify`, `list`, `export`, `push` and `pull`."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -32,16 +32,22 @@ if TYPE_CHECKING:
     from distill.model_file.inspect import ListedModel
 
 CODES = "a file of codes that `distill encode` wrote"
-Repository = Annotated[str, Argument(metavar="REPO_ID", help="OWNER/NAME on the hub", show_default=False)]
+Repository = Annotated[
+    str, Argument(metavar="REPO_ID", help="OWNER/NAME on the hub", show_default=False)
+]
 
 
 def encode(
     model: ModelPath,
     audio: Annotated[
-        list[Path], Argument(callback=existing(RECORDING), metavar="AUDIO...", help="recordings", show_default=False)
+        list[Path],
+        Argument(
+            callback=existing(RECORDING), metavar="AUDIO...", help="recordings", show_default=False
+        ),
     ],
     output: Annotated[
-        Path, Option("-o", "--output", callback=spelt, metavar="FILE", help="the file of codes to write")
+        Path,
+        Option("-o", "--output", callback=spelt, metavar="FILE", help="the file of codes to write"),
     ],
     replace: Replace = False,
     as_json: Json = False,
@@ -67,7 +73,13 @@ def encode(
 def decode(
     model: ModelPath,
     codes: Annotated[
-        Path, Argument(callback=existing(CODES), metavar="CODES", help="a file that encode wrote", show_default=False)
+        Path,
+        Argument(
+            callback=existing(CODES),
+            metavar="CODES",
+            help="a file that encode wrote",
+            show_default=False,
+        ),
     ],
     output: Annotated[
         Path,
@@ -81,12 +93,13 @@ def decode(
     ],
     given: Given,
     kind: Annotated[
-        AudioFormat | None, Option("--format", help="file format", show_default="by OUT; wav in a folder")
+        AudioFormat | None,
+        Option("--format", help="file format", show_default="by OUT; wav in a folder"),
     ] = None,
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
-    """Turn codes back into sounds, each as long as its recording was."""
+    """Turn codes back into sounds, each as long as its recording."""
     check_output(output, [model, codes])
     from distill.codes.file import decode_file, load_codes
     from distill.execution import execution_from_environment
@@ -101,30 +114,49 @@ def decode(
     fabric.to_device(codec)
     with ProgressReport("decode") as progress, fabric.autocast():
         written = decode_file(codec, recordings, output, chosen, progress, replace, **given)
-    rows = [{"file": str(sound.path), "seconds": sound.seconds, "gain_db": sound.gain_db} for sound in written]
+    rows = [
+        {"file": str(sound.path), "seconds": sound.seconds, "gain_db": sound.gain_db}
+        for sound in written
+    ]
     if "loudness" in given:
-        rows = [{**row, "under_db": sound.under_db} for row, sound in zip(rows, written, strict=True)]
+        rows = [
+            {**row, "under_db": sound.under_db} for row, sound in zip(rows, written, strict=True)
+        ]
     asked = Output(given.get("sample_rate", codec.spectrogram.sample_rate), given.get("loudness"))
     about = {"model": str(model), "codes": str(codes), "sample_rate": asked.sample_rate}
     lines = []
     for sound in written:
-        softer = f"  attenuated by {-sound.gain_db:.1f} dB to avoid clipping" if sound.gain_db < 0 else ""
+        softer = (
+            f"  attenuated by {-sound.gain_db:.1f} dB to avoid clipping"
+            if sound.gain_db < 0
+            else ""
+        )
         lines.append(f"{sound.path}  {sound.seconds:.2f} s{softer}")
     lines += asked.lines([sound.under_db for sound in written])
     answer(as_json, {**about, "sounds": rows}, *lines)
 
 
 def _format_of(output: Path, kind: AudioFormat | None, recordings: int) -> AudioFormat:
-    """The format to decode to, by `kind` or the suffix. Raises ParamsError when `output` does not fit."""
+    """Output format of `decode`, from `kind` or the suffix. Raises ParamsError if `output` does not fit."""
     suffix = output.suffix.lower().removeprefix(".")
-    named = cast(AudioFormat, suffix) if suffix in get_args(AudioFormat) and not output.is_dir() else None
+    named = (
+        cast(AudioFormat, suffix)
+        if suffix in get_args(AudioFormat) and not output.is_dir()
+        else None
+    )
     if recordings > 1 and (named or output.is_file()):
-        raise ParamsError(f"-o {output}: expected a folder for {recordings} recordings, found a file's name")
+        raise ParamsError(
+            f"-o {output}: expected a folder for {recordings} recordings, found a file's name"
+        )
     if recordings == 1 and not (named or kind or output.is_dir()):
         suffixes = any_of([f".{name}" for name in get_args(AudioFormat)])
-        raise ParamsError(f"-o {output}: expected the suffix {suffixes}, or --format, found neither")
+        raise ParamsError(
+            f"-o {output}: expected the suffix {suffixes}, or --format, found neither"
+        )
     if named and kind not in (None, named):
-        raise ParamsError(f"--format {kind}: expected the format that {output} names; leave one of them out")
+        raise ParamsError(
+            f"--format {kind}: expected the format that {output} names; leave one of them out"
+        )
     return kind or named or "wav"
 
 
@@ -146,7 +178,7 @@ def inspect(
 
 
 def verify(model: ModelPath, as_json: Json = False) -> None:
-    """Check everything about a model file: form, metadata, weights, hashes; and try its networks."""
+    """Check a model file completely: format, metadata, weights and hashes; and run its networks."""
     from distill.model_file.inspect import verify as verified
 
     checks = verified(model)
@@ -158,14 +190,16 @@ def list_folder(
     folder: Annotated[
         Path,
         Argument(
-            callback=existing("a folder of models", is_folder=True), metavar="DIR", help="a folder of model files"
+            callback=existing("a folder of models", is_folder=True),
+            metavar="DIR",
+            help="a folder of model files",
         ),
     ] = Path("models"),
     as_json: Json = False,
 ) -> None:
-    """List the model files of a folder: what each was trained on, how well, and what it can do.
+    """List the model files of a folder: training data, quality, and abilities of each.
 
-    Files that are no models are named with the reason. Weights are not read: distill verify checks them.
+    Invalid model files are listed with the reason. Weights are not read: distill verify checks them.
     """
     from distill.model_file.inspect import list_models
 
@@ -179,23 +213,36 @@ def list_folder(
 
 
 def _row(model: "ListedModel") -> tuple[str, ...]:
-    """A model in the table of `distill list`."""
-    figures = {"d": model.recordings, "s": model.tier, ".0%": model.utilization, ".0f": model.val_bits_per_second}
+    """Row of the table of `distill list`."""
+    figures = {
+        "d": model.recordings,
+        "s": model.tier,
+        ".0%": model.utilization,
+        ".0f": model.val_bits_per_second,
+    }
     known = ["–" if value is None else f"{value:{form}}" for form, value in figures.items()]
     can = ["generate"] * model.can_generate + ["judge"] * model.can_judge
     can += ["repeat its recordings"] * model.was_memorizing
-    return (model.name, model.date[:16].replace("T", " "), *known, ", ".join(can) or "encode, decode")
+    return (
+        model.name,
+        model.date[:16].replace("T", " "),
+        *known,
+        ", ".join(can) or "encode, decode",
+    )
 
 
 def export(
     model: ModelPath,
-    output: Annotated[Path, Option("-o", "--output", callback=writable, metavar="DIR", help="the folder to write to")],
+    output: Annotated[
+        Path,
+        Option("-o", "--output", callback=writable, metavar="DIR", help="the folder to write to"),
+    ],
     replace: Replace = False,
     as_json: Json = False,
 ) -> None:
-    """Write a model's decoder, and a step of its prior, as ONNX files for other programs. They need no PyTorch.
+    """Export a model's decoder, and a step of its prior, as ONNX files, which other programs run without PyTorch.
 
-    examples/play_onnx.py plays them. A prior of another architecture than frame is left out. It takes about a minute.
+    examples/play_onnx.py plays them. Only priors of architecture frame are exported. It takes about a minute.
     """
     from distill.api import Model
     from distill.progress import ProgressReport
@@ -219,9 +266,15 @@ def export(
 def push(
     model: ModelPath,
     repository: Repository,
-    private: Annotated[bool, Option("--private", help="make the repository private; refuse a public one")] = False,
+    private: Annotated[
+        bool, Option("--private", help="make the repository private; refuse a public one")
+    ] = False,
     with_reference: Annotated[
-        bool, Option("--with-reference", help="also send names and codes of training recordings, which can be decoded")
+        bool,
+        Option(
+            "--with-reference",
+            help="also send names and codes of training recordings, which can be decoded",
+        ),
     ] = False,
     message: Annotated[str | None, Option(help="message of the commit")] = None,
     license: Annotated[str | None, Option(help="license in the card, such as cc-by-4.0")] = None,
@@ -229,7 +282,7 @@ def push(
 ) -> None:
     """Share a model on the Hugging Face hub, by default without names and codes of its training recordings.
 
-    Token and address are those of the hub's own client: HF_TOKEN, `hf auth login`, HF_ENDPOINT.
+    Token and address come from the hub's own client: HF_TOKEN, `hf auth login`, HF_ENDPOINT.
     """
     from distill.sharing import push as pushed
 
@@ -253,18 +306,26 @@ def push(
 
 def pull(
     repository: Repository,
-    revision: Annotated[str | None, Option(help="branch, tag or commit", show_default="the newest commit")] = None,
-    out: Annotated[Path, Option("--out", "-o", callback=spelt, metavar="DIR", help="where the model file goes")] = Path(
-        "models"
-    ),
+    revision: Annotated[
+        str | None, Option(help="branch, tag or commit", show_default="the newest commit")
+    ] = None,
+    out: Annotated[
+        Path, Option("--out", "-o", callback=spelt, metavar="DIR", help="where the model file goes")
+    ] = Path("models"),
     replace: Annotated[bool, Option("--replace", help="replace another file of its name")] = False,
     as_json: Json = False,
 ) -> None:
-    """Get a model from the Hugging Face hub. It is checked as distill verify does before it is put in its place."""
+    """Download a model from the Hugging Face hub. The file is verified, as by distill verify, before it is written."""
     from distill.sharing import pull as pulled
 
     make_folder("--out", out)
     model, commit, checks = pulled(repository, out, revision, replace)
     size = model.stat().st_size
-    document = {"model": str(model), "repository": repository, "commit": commit, "bytes": size, "checks": dict(checks)}
+    document = {
+        "model": str(model),
+        "repository": repository,
+        "commit": commit,
+        "bytes": size,
+        "checks": dict(checks),
+    }
     answer(as_json, document, f"{model}  {size / 1e6:.1f} MB, verified, commit {commit[:12]}")

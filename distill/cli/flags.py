@@ -1,4 +1,4 @@
-"""What commands share: their flags, those that settings give them, checks of paths before any work, and JSON."""
+"""Shared parts of commands: flags, also from settings, checks of paths before any work, and JSON output."""
 
 import inspect
 import json
@@ -31,7 +31,9 @@ MIN_AND_MAX = {"ge": "min", "gt": "min", "le": "max", "lt": "max"}
 def limits(kind: Any) -> dict[str, float]:
     """`min` and `max` of an option, from a range in `distill.params` or the bounds of a setting; `--help` shows them."""
     within = kind if isinstance(kind, dict) else setting_of(FieldInfo.from_annotation(kind)).bounds
-    last = {name: value - (name == "lt" and isinstance(value, int)) for name, value in within.items()}
+    last = {
+        name: value - (name == "lt" and isinstance(value, int)) for name, value in within.items()
+    }
     return {MIN_AND_MAX[name]: value for name, value in last.items()}
 
 
@@ -77,11 +79,20 @@ def writable(parameter: CallbackParam, given: Path) -> Path:
 
 MODEL, RECORDING = "a Distill model", "a recording"
 # Checks of path fields of requests, by the metavar of the flag.
-CHECKS = {"AUDIO": existing(RECORDING), "AUDIO|MIDI": existing("a recording or a MIDI file"), "DIR": writable}
+CHECKS = {
+    "AUDIO": existing(RECORDING),
+    "AUDIO|MIDI": existing("a recording or a MIDI file"),
+    "DIR": writable,
+}
 ModelPath = Annotated[
-    Path, Argument(callback=existing(MODEL), metavar="MODEL.distill", help="a model file", show_default=False)
+    Path,
+    Argument(
+        callback=existing(MODEL), metavar="MODEL.distill", help="a model file", show_default=False
+    ),
 ]
-Replace = Annotated[bool, Option("--replace", help="replace files of these names that Distill made")]
+Replace = Annotated[
+    bool, Option("--replace", help="replace files of these names that Distill made")
+]
 Json = Annotated[bool, Option("--json", help="print one JSON document on stdout and nothing else")]
 Given = dict[str, Any]
 """Values of the flags that were used, by setting: {"vqvae.epochs": 3}, or by field of a request: {"seconds": 2.0}."""
@@ -96,24 +107,30 @@ def flag_of(path: str) -> str:
 def takes_settings(*paths: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command, in place of its argument `given`, a flag for each of these settings of `params.yaml`.
 
-    Type, range, help and default are those of the setting.
+    The setting gives type, range, help and default.
     """
     return _takes({path: _of_setting(path) for path in paths})
 
 
 def takes_request(kind: type[Settings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command, in place of its argument `given`, a flag for each field of a request's class that has help."""
-    return _takes({name: _of_field(name, field) for name, field in verb_settings.fields_of(kind).items()})
+    return _takes(
+        {name: _of_field(name, field) for name, field in verb_settings.fields_of(kind).items()}
+    )
 
 
-def _takes(flags: dict[str, inspect.Parameter]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _takes(
+    flags: dict[str, inspect.Parameter],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command flags, by the keys of their values in its argument `given`, which has those that are not None."""
 
     def decorated(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def run(**values: Any) -> None:
             given = {key: values.pop(flag.name) for key, flag in flags.items()}
-            command(**values, given={key: value for key, value in given.items() if value is not None})
+            command(
+                **values, given={key: value for key, value in given.items() if value is not None}
+            )
 
         own = inspect.signature(command, eval_str=True).parameters.values()
         others = [argument.replace(kind=KEYWORD) for argument in own if argument.name != "given"]
@@ -126,7 +143,9 @@ def _takes(flags: dict[str, inspect.Parameter]) -> Callable[[Callable[..., None]
 def _of_setting(path: str) -> inspect.Parameter:
     """The flag of a setting; what fills in `auto` is the default, and no value of the flag."""
     about, flag = setting(path), flag_of(path)
-    kind: Any = Literal[about.choices] if about.choices and about.choices != ("auto",) else about.type
+    kind: Any = (
+        Literal[about.choices] if about.choices and about.choices != ("auto",) else about.type
+    )
     names = f"{flag}/--no{flag[1:]}" if kind is bool else flag
     return _flag(path.replace(".", "_"), kind | None, None, about, names, show_default=about.shown)
 
@@ -141,10 +160,14 @@ def _of_field(name: str, field: FieldInfo) -> inspect.Parameter:
         kind, default = kind | None, None
     shown = {"metavar": flag.metavar, "show_default": flag.otherwise or True}
     names = filter(None, (flag.name, flag.short))
-    return _flag(name, kind, default, about, *names, callback=CHECKS.get(flag.metavar or ""), **shown)
+    return _flag(
+        name, kind, default, about, *names, callback=CHECKS.get(flag.metavar or ""), **shown
+    )
 
 
-def _flag(name: str, kind: Any, default: Any, about: Setting, *names: str, **shown: Any) -> inspect.Parameter:
+def _flag(
+    name: str, kind: Any, default: Any, about: Setting, *names: str, **shown: Any
+) -> inspect.Parameter:
     option = Option(*names, **{"help": about.help, **limits(about.bounds), **shown})
     return inspect.Parameter(name, KEYWORD, default=default, annotation=Annotated[kind, option])
 
@@ -152,12 +175,18 @@ def _flag(name: str, kind: Any, default: Any, about: Setting, *names: str, **sho
 def check_output(output: Path, inputs: Sequence[Path]) -> None:
     """Refuse an output that cannot be written or would replace an input. Raises ParamsError."""
     if not output.parent.is_dir():
-        raise ParamsError(f"-o {output}: expected a path in an existing folder, found no {output.parent}; create it")
+        raise ParamsError(
+            f"-o {output}: expected a path in an existing folder, found no {output.parent}; create it"
+        )
     make_folder("-o", output.parent)
     if output.exists() and not output.is_file() and not output.is_dir():
-        raise ParamsError(f"-o {output}: expected a file, found something else, such as a device; choose another name")
+        raise ParamsError(
+            f"-o {output}: expected a file, found something else, such as a device; choose another name"
+        )
     if any(output.exists() and path.exists() and output.samefile(path) for path in inputs):
-        raise ParamsError(f"-o {output}: expected a file other than the input, found the same; choose another name")
+        raise ParamsError(
+            f"-o {output}: expected a file other than the input, found the same; choose another name"
+        )
 
 
 def check_folder(flag: str, folder: Path, make: bool = False) -> None:
@@ -165,7 +194,9 @@ def check_folder(flag: str, folder: Path, make: bool = False) -> None:
     try:
         if make:
             folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=next(path for path in (folder, *folder.parents) if os.path.lexists(path))).close()
+        tempfile.TemporaryFile(
+            dir=next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        ).close()
     except OSError as error:
         reason = "a file" if folder.is_file() else error.strerror or error
         raise ParamsError(

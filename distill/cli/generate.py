@@ -39,11 +39,13 @@ from distill.verbs.verb import Verb
 if TYPE_CHECKING:
     from distill.api import Model
     from distill.generate.faults import Samples
-    from distill.generate.refusals import Sound
+    from distill.generate.rejection import GeneratedSound
     from distill.generate.results import Result
 
 Format = Annotated[AudioFormat, Option("--format", help="file format")]
-Pictures = Annotated[bool, Option("--pictures", help="also write spectrograms, and the nearest recordings")]
+Pictures = Annotated[
+    bool, Option("--pictures", help="also write spectrograms, and the nearest recordings")
+]
 ModelOrRecording = Annotated[
     Path,
     Argument(
@@ -66,16 +68,28 @@ def _command(verb: Verb, body: Callable[..., None]) -> Callable[..., None]:
     own = inspect.signature(body, eval_str=True).parameters
     model = ModelOrRecording if verb.takes_recording_alone else ModelPath
     recordings = [_positional(verb, name) for name in verb.arguments]
-    others = [own[name].replace(kind=KEYWORD) for name in own if name not in ("verb", "model", "recordings")]
+    others = [
+        own[name].replace(kind=KEYWORD)
+        for name in own
+        if name not in ("verb", "model", "recordings")
+    ]
     if "out" in own:
         folder = Option("--out", "-o", callback=writable, metavar="DIR", help="where the sounds go")
         others = [part for part in others if part.name != "out"]
         default = Path(verb.out)
-        others.insert(1, inspect.Parameter("out", KEYWORD, default=default, annotation=Annotated[Path, folder]))
+        others.insert(
+            1,
+            inspect.Parameter("out", KEYWORD, default=default, annotation=Annotated[Path, folder]),
+        )
 
     def command(model: Path, **values: Any) -> None:
         paths = {name: values.pop(name) for name in verb.arguments}
-        body(verb, model=model, recordings={name: path for name, path in paths.items() if path}, **values)
+        body(
+            verb,
+            model=model,
+            recordings={name: path for name, path in paths.items() if path},
+            **values,
+        )
 
     parameters = [inspect.Parameter("model", KEYWORD, annotation=model), *recordings, *others]
     vars(command)["__signature__"] = inspect.Signature(parameters)
@@ -86,11 +100,15 @@ def _command(verb: Verb, body: Callable[..., None]) -> Callable[..., None]:
 def _positional(verb: Verb, name: str) -> inspect.Parameter:
     """Build the positional argument of a recording, or of several."""
     field, about = verb.settings.model_fields[name], verb.arguments[name]
-    argument = Argument(callback=existing(RECORDING), metavar=about.metavar, help=about.help, show_default=False)
+    argument = Argument(
+        callback=existing(RECORDING), metavar=about.metavar, help=about.help, show_default=False
+    )
     if field.is_required() and not verb.takes_recording_alone:
         return inspect.Parameter(name, KEYWORD, annotation=Annotated[Path, argument])
     kind = Path if field.is_required() else list[Path]
-    return inspect.Parameter(name, KEYWORD, default=None, annotation=Annotated[kind | None, argument])
+    return inspect.Parameter(
+        name, KEYWORD, default=None, annotation=Annotated[kind | None, argument]
+    )
 
 
 def _sounds_command(
@@ -116,7 +134,9 @@ def _sounds_command(
     files.say(made, as_json, {"model": path and str(path), **about, "warnings": warnings})
 
 
-def _folder_command(verb: Verb, model: Path, recordings: dict[str, Any], given: Given, as_json: Json = False) -> None:
+def _folder_command(
+    verb: Verb, model: Path, recordings: dict[str, Any], given: Given, as_json: Json = False
+) -> None:
     """Run a verb that writes a folder itself."""
     with remarks_said(), ProgressReport(verb.name) as progress:
         loaded, _, recordings = _open(verb, model, recordings)
@@ -127,7 +147,9 @@ def _folder_command(verb: Verb, model: Path, recordings: dict[str, Any], given: 
     answer(as_json, {"folder": str(made.folder), **made.json()}, *made.lines(terminal_width()))
 
 
-def _open(verb: Verb, path: Path, recordings: dict[str, Any]) -> tuple["Model", Path | None, dict[str, Any]]:
+def _open(
+    verb: Verb, path: Path, recordings: dict[str, Any]
+) -> tuple["Model", Path | None, dict[str, Any]]:
     """Open the model file, or make a model of a recording alone; return it, the model file if any, and the recordings."""
     needed = [name for name in verb.arguments if verb.settings.model_fields[name].is_required()]
     if not verb.takes_recording_alone or recordings:
@@ -182,7 +204,9 @@ class SoundFiles:
     A sound has the next number whose name is free, or has this very sound already: no file is replaced.
     """
 
-    def __init__(self, model: "Model", out: Path, stem: str, kind: AudioFormat, pictures: bool) -> None:
+    def __init__(
+        self, model: "Model", out: Path, stem: str, kind: AudioFormat, pictures: bool
+    ) -> None:
         self._output = Output(model.sample_rate)
         self.model, self.out, self.kind, self.pictures = model, out, kind, pictures
         self.paths: list[Path] = []
@@ -200,16 +224,20 @@ class SoundFiles:
         return made
 
     def say(self, made: "Result", as_json: bool, about: dict[str, Any]) -> None:
-        """Print notes, and `about` and all of the sounds as JSON, or lines of text; then write what lies beside them."""
+        """Print notes, and `about` and all of the sounds as JSON, or lines of text; then write their companion files."""
         if self._has_passed:
             say(
                 f"distill: note: {self.out} holds other files of these names, which stay; these sounds have higher numbers"
             )
         _say_note(self.model)
-        answer(as_json, {**about, **made.json(self.paths)}, *made.lines(self.paths, terminal_width()))
+        answer(
+            as_json, {**about, **made.json(self.paths)}, *made.lines(self.paths, terminal_width())
+        )
         if self.pictures:
             with ProgressReport("pictures") as progress:
-                for number, (path, sound) in enumerate(zip(self.paths, made.draws.sounds, strict=True)):
+                for number, (path, sound) in enumerate(
+                    zip(self.paths, made.draws.sounds, strict=True)
+                ):
                     self._write_companions(path, sound)
                     progress(number + 1, len(self.paths), path.name)
 
@@ -217,7 +245,9 @@ class SoundFiles:
         from distill.generate.sounds import NO_SAMPLES
 
         self._output = output
-        audio_file(self.out, NO_SAMPLES, output.sample_rate, self.kind, MARK)  # a format that lacks the rate is refused
+        audio_file(
+            self.out, NO_SAMPLES, output.sample_rate, self.kind, MARK
+        )  # a format that lacks the rate is refused
 
     def _write(self, _: int, samples: "Samples") -> None:
         data = self._output.file(self.out, samples, self.kind, MARK)
@@ -229,8 +259,8 @@ class SoundFiles:
                 return
             self._has_passed = True
 
-    def _write_companions(self, path: Path, sound: "Sound") -> None:
-        """Write `<sound>.png` and, where novelty is known, `<sound>_nearest.wav` beside a sound that has none."""
+    def _write_companions(self, path: Path, sound: "GeneratedSound") -> None:
+        """Write `<sound>.png` and, where novelty is known, `<sound>_nearest.wav` next to a sound without these files."""
         import soundfile
 
         from distill.audio.plots import write_spectrograms
@@ -247,7 +277,7 @@ class SoundFiles:
 
 def _say_note(model: "Model") -> None:
     """Say what sounds were made with; results say it where nothing was trained."""
-    if model.note and not model.source.untrained:
+    if model.note and not model.context.untrained:
         say(f"distill: note: {model.note}")
 
 

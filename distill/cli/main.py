@@ -19,12 +19,19 @@ from distill.training.interruption import raise_on_signals
 INTERRUPTED = 130  # exit status
 
 # Help without boxes: in a narrow terminal they leave columns of one letter.
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 
 
 @app.callback(invoke_without_command=True)
 def distill(
-    version: Annotated[bool, typer.Option("--version", help="print the version of Distill", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version of Distill", is_eager=True)
+    ] = False,
 ) -> None:
     """Learn a generative model of your own sounds, and make new ones from it."""
     if version:
@@ -35,7 +42,15 @@ def distill(
 
 # In the order of `--help`.
 COMMANDS: tuple[Callable[..., Any], ...] = (
-    *(train.demo, train.train, train.train_prior, files.encode, files.decode, files.inspect, files.verify),
+    *(
+        train.demo,
+        train.train,
+        train.train_prior,
+        files.encode,
+        files.decode,
+        files.inspect,
+        files.verify,
+    ),
     files.list_folder,
     *generate.commands(),
     *(files.export, files.push, files.pull, ui.ui),
@@ -43,7 +58,9 @@ COMMANDS: tuple[Callable[..., Any], ...] = (
 for command in COMMANDS:
     name = command.__name__.removesuffix("_folder").replace("_", "-")
     # Without it the first line would be cut to the width of the terminal.
-    app.command(name, short_help=" ".join((command.__doc__ or "").partition("\n\n")[0].split()))(command)
+    app.command(name, short_help=" ".join((command.__doc__ or "").partition("\n\n")[0].split()))(
+        command
+    )
 
 
 def main() -> None:
@@ -54,8 +71,12 @@ def main() -> None:
     raise_on_signals()
     print_any_text()
     try:
-        if not all(sys.argv):  # such as a shell's variable that is not set: as a path it is the current folder
-            raise ParamsError("expected a value for each argument, found an empty one; check the command's variables")
+        if not all(
+            sys.argv
+        ):  # such as a shell's variable that is not set: as a path it is the current folder
+            raise ParamsError(
+                "expected a value for each argument, found an empty one; check the command's variables"
+            )
         status = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
@@ -73,8 +94,10 @@ def main() -> None:
 
 
 def _command_of(error: Any) -> str:
-    """The command that was used wrongly; "" where it is none."""
-    return f"{error.ctx.info_name} " if error.ctx is not None and error.ctx.parent is not None else ""
+    """Name of the command that was used wrongly; "" outside a command."""
+    return (
+        f"{error.ctx.info_name} " if error.ctx is not None and error.ctx.parent is not None else ""
+    )
 
 
 def _wrong_use(error: Any) -> str:

@@ -1,4 +1,4 @@
-"""`distill demo`, and `distill train` and `distill train-prior`, whose flags are settings of `params.yaml`."""
+"""Commands `distill demo`, and `train` and `train-prior`, whose flags are settings of `params.yaml`."""
 
 import time
 from collections.abc import Mapping
@@ -30,39 +30,52 @@ from distill.text import is_utf8
 if TYPE_CHECKING:
     from distill.pipeline.train import TrainedModel
 
-# Settings that are flags; what each may be, its help and its default are those of the setting.
+# Settings that are flags; values, help and default come from the setting.
 TRAIN = (
     *("tier", "vqvae.epochs", "vqvae.codebook_size", "vqvae.quality", "vqvae.num_quantizers"),
-    *("vqvae.commitment_weight", "vqvae.learning_rate", "corpus.sample_rate", "corpus.channels", "corpus.labels"),
+    *(
+        "vqvae.commitment_weight",
+        "vqvae.learning_rate",
+        "corpus.sample_rate",
+        "corpus.channels",
+        "corpus.labels",
+    ),
     *("corpus.trim", "seed"),
 )
 TRAIN_PRIOR = (
-    *("prior.architecture", "prior.epochs", "prior.hidden_size", "prior.num_layers", "prior.num_heads"),
+    *(
+        "prior.architecture",
+        "prior.epochs",
+        "prior.hidden_size",
+        "prior.num_layers",
+        "prior.num_heads",
+    ),
     "corpus.labels",
 )
 
 
 def params_of_flags(given: Mapping[str, Any]) -> Params:
-    """Settings by their names in `params.yaml`, with the defaults for the rest. Raises ParamsError that names the flag."""
+    """Settings from flags, by their names in `params.yaml`, with defaults. Raises ParamsError that names the flag."""
     sections: dict[str, Any] = {}
     for name, value in given.items():
         section, _, key = name.rpartition(".")
         within = sections.setdefault(section, {}) if section else sections
         within[key] = value
-    default_params()  # of a checkout, whose file may be wrong: then no flag is
+    default_params()  # fails first if params.yaml itself is wrong, so that no flag is blamed
     try:
         return default_params(**sections)
     except ParamsError as error:
         name, _, sentence = str(error).partition(": ")
         flags = {path: flag_of(path) for path in (*TRAIN, *TRAIN_PRIOR)}
         flags |= {"corpus.path": "DIR", "bundle.name": "--name"}
-        sentence = sentence.replace(" or auto, found ", ", found ")  # no flag takes it
+        sentence = sentence.replace(" or auto, found ", ", found ")  # no flag accepts auto
         raise ParamsError(f"{flags.get(name, name)}: {sentence}") from error
 
 
 def demo(
     folder: Annotated[
-        Path, Argument(callback=spelt, metavar="DIR", help="where the recordings go", show_default=False)
+        Path,
+        Argument(callback=spelt, metavar="DIR", help="where the recordings go", show_default=False),
     ],
     seed: Annotated[int, Option(help="random seed of the sounds", **limits(Seed))] = 0,
     as_json: Json = False,
@@ -79,22 +92,32 @@ def demo(
 @takes_settings(*TRAIN)
 def train(
     folder: Annotated[
-        str, Argument(callback=spelt, metavar="DIR", help="recordings, or s3://bucket/prefix", show_default=False)
+        str,
+        Argument(
+            callback=spelt,
+            metavar="DIR",
+            help="recordings, or s3://bucket/prefix",
+            show_default=False,
+        ),
     ],
     given: Given,
-    model_name: Annotated[str | None, Option("--model-name", "--name", help="name; without it date and time")] = None,
-    prior: Annotated[bool, Option("--prior", help="also train a prior, for new sounds like the recordings")] = False,
-    out: Annotated[Path, Option("--out", "-o", callback=spelt, metavar="DIR", help="where the model file goes")] = Path(
-        "models"
-    ),
+    model_name: Annotated[
+        str | None, Option("--model-name", "--name", help="name; without it date and time")
+    ] = None,
+    prior: Annotated[
+        bool, Option("--prior", help="also train a prior, for new sounds like the recordings")
+    ] = False,
+    out: Annotated[
+        Path, Option("--out", "-o", callback=spelt, metavar="DIR", help="where the model file goes")
+    ] = Path("models"),
     as_json: Json = False,
 ) -> None:
     """Train a codec on a folder of recordings, and with --prior a prior of its codes, and write a model file.
 
-    It takes five recordings or more; from two, or one of 10 seconds, it trains with a warning.
-    --epochs is the most epochs of each of the two trainings; either ends before where it no longer improves.
+    It needs five recordings or more; with two to four, or one of 10 seconds, it trains with a warning.
+    --epochs is the maximum for codec and prior each; a training that no longer improves ends earlier.
     After Ctrl-C or a crash, the same command resumes the training. Work in progress is kept in .distill below the
-    current folder. MLflow records the training only where MLFLOW_TRACKING_URI is set. The file holds the date.
+    current folder. MLflow records the training only if MLFLOW_TRACKING_URI is set. The file contains the date.
     """
     name = model_name or time.strftime("model-%Y%m%d-%H%M%S")
     epochs = {"prior.epochs": given["vqvae.epochs"]} if prior and "vqvae.epochs" in given else {}
@@ -102,7 +125,9 @@ def train(
     _check_folder("DIR", folder)
     model = out / f"{params.bundle.name}.distill"
     if model.exists() or model.is_symlink():
-        raise ParamsError(f"--name {model.stem}: expected a new name, found {model} there; choose another name")
+        raise ParamsError(
+            f"--name {model.stem}: expected a new name, found {model} there; choose another name"
+        )
     _check_model("--name", model)
     if out.suffix == model.suffix:
         asked = f"--name {out.stem} --out {out.parent}"
@@ -123,17 +148,23 @@ def train_prior(
     given: Given,
     data: Annotated[
         str | None,
-        Option(callback=spelt, metavar="DIR", help="recordings, or s3://bucket/prefix; without it those of the codec"),
+        Option(
+            callback=spelt,
+            metavar="DIR",
+            help="recordings, or s3://bucket/prefix; without it those of the codec",
+        ),
     ] = None,
     output: Annotated[
-        Path | None, Option("-o", "--output", callback=spelt, metavar="FILE", help="write a copy instead")
+        Path | None,
+        Option("-o", "--output", callback=spelt, metavar="FILE", help="write a copy instead"),
     ] = None,
     replace: Annotated[bool, Option("--replace", help="replace an existing prior or file")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a prior for an existing model, so that it can generate; written into the model file or a copy.
+    """Train a prior for an existing model, so that it can generate; written to the model file or a copy.
 
-    After Ctrl-C or a crash, the same command resumes the training. A prior in place of one with labels has labels, too.
+    After Ctrl-C or a crash, the same command resumes the training. The new prior has labels if it replaces a prior with
+    labels.
     """
     if data is not None:
         _check_folder("--data", data)
@@ -165,7 +196,7 @@ def train_prior(
 
 
 def _check_folder(flag: str, folder: str) -> None:
-    """Refuse a path that is no folder, and an address that cannot be read. Raises ParamsError, AudioError."""
+    """Check that `folder` is a folder or a readable address. Raises ParamsError, AudioError."""
     if is_url(folder):
         open_source(folder)
     elif not Path(folder).is_dir():
@@ -178,11 +209,13 @@ def _check_folder(flag: str, folder: str) -> None:
 
 
 def _check_model(flag: str, model: Path) -> None:
-    """Refuse a path for a model that is not UTF-8, and one whose card would replace a person's own file."""
+    """Check that a model path is UTF-8 and that its card replaces no other file. Raises ParamsError."""
     from distill.model_file.build import card_path
 
     if not is_utf8(str(model)):
-        raise ParamsError(f"{model}: expected a path in UTF-8, found other bytes in it; choose another name")
+        raise ParamsError(
+            f"{model}: expected a path in UTF-8, found other bytes in it; choose another name"
+        )
     check_replaceable(flag, [card_path(model)], replace=True)
 
 
@@ -194,14 +227,22 @@ def _print_trained(trained: "TrainedModel", has_labels: bool, as_json: bool) -> 
 
     codec, size, report = trained.codec, trained.path.stat().st_size, trained.corpus
     console = LastingConsole(stderr=as_json, highlight=False)
-    lines = [f"{report['seconds']:.1f} s of sound at {report['sample_rate_reason']}", *listed_rejections(report)]
+    lines = [
+        f"{report['seconds']:.1f} s of sound at {report['sample_rate_reason']}",
+        *listed_rejections(report),
+    ]
     lines += filter(None, [report.get("channels_reason"), left_out_line(report["left_out"])])
     console.print(*lines, sep="\n", markup=False, soft_wrap=True)
     print_codec(codec, console)
     names = ("seconds", "sample_rate", "treble_share", "trimmed_seconds", "left_out")
     document = {
         **{name: report[name] for name in names},
-        **{"model": str(trained.path), "bytes": size, "tier": codec.tier, "recordings": codec.recordings},
+        **{
+            "model": str(trained.path),
+            "bytes": size,
+            "tier": codec.tier,
+            "recordings": codec.recordings,
+        },
         "rejected": [f"{row['path']}: {row['reason']}" for row in report["rejected"]],
         "codebook_health": codec.codebook_health,
         **{key: value for key, value in codec.metrics.items() if not key.startswith("codebook/")},

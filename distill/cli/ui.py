@@ -14,7 +14,8 @@ from distill.process import no_proxies
 
 def ui(
     port: Annotated[
-        int | None, Option(help="port; without it the first free one from 7860 on", min=0, max=65535)
+        int | None,
+        Option(help="port; without it the first free one from 7860 on", min=0, max=65535),
     ] = None,
     folder: Annotated[
         Path,
@@ -25,7 +26,10 @@ def ui(
         ),
     ] = Path(),
     host: Annotated[
-        str, Option(help="address to listen at; other computers reach the page only so, and need --password")
+        str,
+        Option(
+            help="address to listen at; other computers reach the page only so, and need --password"
+        ),
     ] = "127.0.0.1",
     password: Annotated[
         str | None,
@@ -40,18 +44,22 @@ def ui(
     ] = "",
     open_browser: Annotated[bool, Option("--open", help="open the page in a browser")] = False,
 ) -> None:
-    """Open the page: train, generate, compare, without a terminal. Ctrl-C closes it; a training goes on without it."""
+    """Open the page: train, generate and compare without a terminal. Ctrl-C closes it; a training continues."""
     if folder.exists() and not folder.is_dir():
         raise ParamsError(f"--folder {folder}: expected a folder, found a file; choose another")
     if password is not None and len(password) < 8:
-        raise ParamsError(f"--password: expected 8 characters or more, found {len(password)}; choose a longer one")
+        raise ParamsError(
+            f"--password: expected 8 characters or more, found {len(password)}; choose a longer one"
+        )
     if password is None and not _is_this_computer(host):
         raise ParamsError(
             f"--host {host}: expected --password beside an address that other computers reach, found none; put one into "
             "DISTILL_UI_PASSWORD"
         )
     if not re.fullmatch(r"(/[\w.~-]+)*", root_path, re.ASCII):
-        raise ParamsError(f"--root-path {root_path}: expected a path such as /distill, found another; correct it")
+        raise ParamsError(
+            f"--root-path {root_path}: expected a path such as /distill, found another; correct it"
+        )
     make_folder("--folder", folder / ".distill")
     try:
         with no_proxies():
@@ -70,5 +78,5 @@ def ui(
 def _is_this_computer(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
+    except ValueError:  # a host name
         return False

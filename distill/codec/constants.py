@@ -1,6 +1,6 @@
-"""What a method assumes of sound in `distill.codec`: constants that change results, and that an experiment may turn.
+"""Assumptions on sound in `distill.codec`: constants that change results, and that experiments may turn.
 
-What depends on a corpus or on taste is in `params.yaml`; what only bounds memory or time is where it is used.
+Values that depend on a corpus or on taste are in `params.yaml`; bounds of memory or time are where they are used.
 """
 
 # Training.
@@ -11,14 +11,21 @@ AVERAGE = 0.995  # decay of the weights' moving average; before 200 steps all we
 # The decoder's losses.
 DRAWS = 2  # of the decoder's noise, in training
 REPULSION = 0.7  # weight of the distance between two draws, which a loss of their distance to the sound would shrink
-ENVELOPE_SHARE, LEVEL_SHARE = 3.0, 1.0  # weights of the errors of envelope and level, beside the mel distance
+ENVELOPE_SHARE, LEVEL_SHARE = (
+    3.0,
+    1.0,
+)  # weights of the errors of envelope and level, relative to the mel distance
 ENVELOPE_SECONDS, LEVEL_SECONDS = 0.002, 0.04  # of their windows
 LONG_SHARE = 3.0  # weight of the distance of long spectra
 LOUD_SHARE = 0.7  # share of the weights of levels that is proportional to the window's amplitude
 
 # The fit to a corpus, before training.
 VIEWS = 8  # of each recording: as it is, and shifted, louder or softer, faster or slower
-STRENGTHS = (0.0, 0.3, 1.0)  # candidates for the strength of the augmentation: 0 only shifts, 1 the whole range
+STRENGTHS = (
+    0.0,
+    0.3,
+    1.0,
+)  # candidates for the strength of the augmentation: 0 only shifts, 1 the whole range
 GAIN_RANGE_DB = (-8.0, 2.0)  # of the augmentation at its whole strength
 
 # Codes.

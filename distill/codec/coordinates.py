@@ -37,7 +37,7 @@ class SharedCoordinates:
 
     mean: Tensor  # [features]
     components: Tensor  # [features, COORDINATES]
-    scales: Tensor  # [levels, COORDINATES], of all levels but the first; further ones have the last one's
+    scales: Tensor  # [levels, COORDINATES], of all levels but the first; further levels use the last row
 
     @classmethod
     def load(cls) -> "SharedCoordinates":
@@ -53,7 +53,9 @@ class SharedCoordinates:
         config, codebooks = codec.spectrogram, codec.quantizer.codebooks.detach().float().cpu()
         steps = codec.quantizer.levels()[0].codewords[:, 0].cpu()
         reference = spectrogram_config_for(REFERENCE_RATE)
-        loudness = steps / codec.quantizer.loudness_scale + math.log10(reference.n_fft / config.n_fft)
+        loudness = steps / codec.quantizer.loudness_scale + math.log10(
+            reference.n_fft / config.n_fft
+        )
         resampling, present = resampled_bands(config)
         spectra = codebooks @ codec.components.detach().cpu().T / feature_weights(config)
         spectra[:1] += codec.mean.detach().cpu()
@@ -67,12 +69,12 @@ class SharedCoordinates:
 
 
 def codewords_of(codec: VQVAE) -> Tensor:
-    """Codewords `[Q, V, C]` of a codec in shared coordinates; V is the largest codebook size, zeros follow smaller ones."""
+    """Codewords `[Q, V, C]` of a codec in shared coordinates; V is the largest codebook size, smaller codebooks are padded with zeros."""
     return nn.utils.rnn.pad_sequence(SharedCoordinates.load().of_codec(codec), batch_first=True)
 
 
 def loudness_coordinates(loudness: Tensor) -> Tensor:
-    """Coordinates `[n, COORDINATES]` of loudness `[n]`: cosines and sines, such that near values are alike."""
+    """Coordinates `[n, COORDINATES]` of loudness `[n]`: cosines and sines, so near values have near coordinates."""
     low, high = LOUDNESS_RANGE
     turns = ((loudness - low) / (high - low)).clamp(-0.2, 1.2)[:, None]
     frequencies = torch.arange(COORDINATES // 2) + 0.5
@@ -89,10 +91,17 @@ def resampled_bands(config: SpectrogramConfig) -> tuple[Tensor, Tensor]:
     """
     reference = spectrogram_config_for(REFERENCE_RATE)
     coarse, fine = (
-        _interpolation(mel_centres(config.sample_rate, own), mel_centres(reference.sample_rate, wanted))
-        for own, wanted in ((config.n_mels, reference.n_mels), (config.n_fine_mels, reference.n_fine_mels))
+        _interpolation(
+            mel_centres(config.sample_rate, own), mel_centres(reference.sample_rate, wanted)
+        )
+        for own, wanted in (
+            (config.n_mels, reference.n_mels),
+            (config.n_fine_mels, reference.n_fine_mels),
+        )
     )
-    envelopes = (np.arange(steps) / steps for steps in (config.envelope_steps, reference.envelope_steps))
+    envelopes = (
+        np.arange(steps) / steps for steps in (config.envelope_steps, reference.envelope_steps)
+    )
     steps = _interpolation(*envelopes)
     blocks = [coarse] * reference.stack + [fine] * (2 * reference.stack) + [steps] * reference.stack
     matrix = torch.block_diag(*(torch.from_numpy(block) for block in blocks)).float()

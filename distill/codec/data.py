@@ -30,7 +30,9 @@ class CodecData:
     remark: str = ""
 
     @classmethod
-    def split(cls, corpus: Corpus, val_fraction: float, seed: int, by_label: bool = False) -> "CodecData":
+    def split(
+        cls, corpus: Corpus, val_fraction: float, seed: int, by_label: bool = False
+    ) -> "CodecData":
         """Divide a corpus as `distill.split` says; near-duplicates that it parts are groups of their own."""
         chosen = split_recordings(corpus.entries, seed, val_fraction, by_label)
         train: list[ManifestRow] = []
@@ -47,7 +49,7 @@ class CodecData:
 
 
 def parted(entry: ManifestRow, end: int) -> tuple[ManifestRow, ManifestRow]:
-    """What comes before the last `end` samples of a recording, and these, as two recordings of its path."""
+    """Split a recording before its last `end` samples into two recordings of its path."""
     start = entry.samples - end
     first, last = (
         replace(
@@ -91,14 +93,22 @@ class CropSampler:
     """
 
     def __init__(
-        self, corpus: Corpus, entries: Sequence[ManifestRow], batch_size: int, crop: int, step: int, seed: int
+        self,
+        corpus: Corpus,
+        entries: Sequence[ManifestRow],
+        batch_size: int,
+        crop: int,
+        step: int,
+        seed: int,
     ) -> None:
-        """`step` is that of frames, in samples."""
+        """`step` is the step of frames, in samples."""
         self.corpus, self.entries, self.gain, self.step = corpus, entries, corpus.gain, step
         self.batch_size, self.crop, self.seed = batch_size, crop, seed
         lengths = np.array([entry.samples for entry in entries], dtype=np.float64)
         self.steps_per_epoch = max(1, int(np.ceil(lengths.sum() / (batch_size * crop))))
-        weights = np.maximum(lengths, crop * 0.25)  # a recording counts as a quarter of a crop at least
+        weights = np.maximum(
+            lengths, crop * 0.25
+        )  # a recording counts as a quarter of a crop at least
         self.probabilities = weights / weights.sum()
 
     def batches(self, epoch: int, skip: int, share: slice = WHOLE) -> Iterator[Crops]:
@@ -106,16 +116,20 @@ class CropSampler:
         for step in range(skip, self.steps_per_epoch):
             generator = np.random.default_rng(derive_seed(self.seed, Stream.CROPS, epoch, step))
             drawn = [(number, self._draw(generator)) for number in range(self.batch_size)]
-            yield _stacked([self._sounding(pieces, epoch, step, number) for number, pieces in drawn[share]])
+            yield _stacked(
+                [self._sounding(pieces, epoch, step, number) for number, pieces in drawn[share]]
+            )
 
     def probe(self, count: int) -> Crops:
-        """A fixed batch of `count` of the first crops that have sound; silent ones where there are too few.
+        """A fixed batch of the first `count` crops with sound; silent crops fill it up if there are too few.
 
-        A codec has no loss on digital silence, by which its training could be watched. Silent is softer than -60 dB.
+        The loss on digital silence says nothing about training. Silent is softer than -60 dB.
         """
         generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
         crops = [self._read(self._draw(generator)) for _ in range(64)]
-        return _stacked(sorted(crops, key=lambda crop: bool(crop.audio.abs().max() * self.gain < 1e-3))[:count])
+        return _stacked(
+            sorted(crops, key=lambda crop: bool(crop.audio.abs().max() * self.gain < 1e-3))[:count]
+        )
 
     def _sounding(self, pieces: list[Piece], *position: int) -> "_Crop":
         """Read the crop that pieces fill, or if it is silent one of others, up to 32."""
@@ -145,7 +159,9 @@ class CropSampler:
         """Read the crop that pieces fill."""
         crop = _Crop(self.corpus, self.crop, self.step)
         for entry, start, length, speed, gain in pieces:
-            crop.add(entry, start, varispeed(waveform(self.corpus, entry, start, length), speed) * gain)
+            crop.add(
+                entry, start, varispeed(waveform(self.corpus, entry, start, length), speed) * gain
+            )
         return crop
 
 
@@ -170,21 +186,30 @@ class _Crop:
 
 def _stacked(crops: Sequence[_Crop]) -> Crops:
     """Crops as a batch."""
-    return Crops(torch.stack([crop.audio for crop in crops]), torch.stack([crop.noise for crop in crops]))
+    return Crops(
+        torch.stack([crop.audio for crop in crops]), torch.stack([crop.noise for crop in crops])
+    )
 
 
 def evenly_spaced(count: int, most: int) -> list[int]:
     """At most `most` of the numbers 0 to `count` - 1, in order; the first is one of them, of several the last, too."""
-    chosen: list[int] = np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int)).tolist()
+    chosen: list[int] = np.unique(
+        np.linspace(0, count - 1, min(most, count)).round().astype(int)
+    ).tolist()
     return chosen
 
 
 def fixed_pieces(
-    corpus: Corpus, entries: Sequence[ManifestRow], crop: int, step: int, max_pieces: int, share: slice = WHOLE
+    corpus: Corpus,
+    entries: Sequence[ManifestRow],
+    crop: int,
+    step: int,
+    max_pieces: int,
+    share: slice = WHOLE,
 ) -> Crops:
     """A share of at most `max_pieces` pieces of `crop` samples of the joined and padded recordings, evenly spaced.
 
-    `step` is that of frames, in samples.
+    `step` is the step of frames, in samples.
     """
     ends = np.cumsum([entry.samples for entry in entries])
     chosen = evenly_spaced(-(-int(ends[-1]) // crop), max_pieces)[share]

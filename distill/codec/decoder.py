@@ -20,7 +20,9 @@ from distill.codec.tones.lobes import partials_spectrum
 from distill.seeds import STEP, mix
 
 KERNEL_SIZE = 7  # of convolutions
-MAX_LOG_MAGNITUDE = 7.0  # e^7 is far above any bin of a full-scale sound; stops an overflow, nothing else
+MAX_LOG_MAGNITUDE = (
+    7.0  # e^7 is far above any bin of a full-scale sound; stops an overflow, nothing else
+)
 # Of averages of learnt gains on tones: hops to each side, and how much gains may differ; the second on low tones.
 STEADY, LOW_STEADY = (4, 0.3), (8, 2.0)
 TABLE_SAMPLES = 1 << 17  # of noise
@@ -37,7 +39,9 @@ class ConvNeXtStack(nn.Module):
         super().__init__()
         self.embed = nn.Conv1d(inputs, width, KERNEL_SIZE, padding=KERNEL_SIZE // 2)
         self.norm = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(ConvNeXtBlock(width, dropout, 1 / num_layers) for _ in range(num_layers))
+        self.blocks = nn.ModuleList(
+            ConvNeXtBlock(width, dropout, 1 / num_layers) for _ in range(num_layers)
+        )
         self.final_norm = nn.LayerNorm(width)
         self.context = (KERNEL_SIZE // 2) * (num_layers + 1)
 
@@ -55,7 +59,9 @@ class ConvNeXtBlock(nn.Module):
 
     def __init__(self, width: int, dropout: float, scale: float) -> None:
         super().__init__()
-        self.depthwise = nn.Conv1d(width, width, KERNEL_SIZE, padding=KERNEL_SIZE // 2, groups=width)
+        self.depthwise = nn.Conv1d(
+            width, width, KERNEL_SIZE, padding=KERNEL_SIZE // 2, groups=width
+        )
         self.norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, 3 * width)
         self.dropout = nn.Dropout(dropout)
@@ -78,9 +84,17 @@ def convolve_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
     """
     margin = KERNEL_SIZE // 2
     with torch.autocast(x.device.type, enabled=False):
-        is_short = x.device.type == "cpu" and x.shape[0] * x.shape[1] <= 64  # then a matrix product is faster
-        if conv.groups == 1 and not (torch.is_grad_enabled() or torch.compiler.is_compiling()) and is_short:
-            windows = nn.functional.pad(x, (0, 0, margin, margin)).unfold(1, KERNEL_SIZE, 1).flatten(2)
+        is_short = (
+            x.device.type == "cpu" and x.shape[0] * x.shape[1] <= 64
+        )  # then a matrix product is faster
+        if (
+            conv.groups == 1
+            and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+            and is_short
+        ):
+            windows = (
+                nn.functional.pad(x, (0, 0, margin, margin)).unfold(1, KERNEL_SIZE, 1).flatten(2)
+            )
             return nn.functional.linear(windows, conv.weight.flatten(1), conv.bias)
         image, weight = x.transpose(1, 2)[:, :, None], conv.weight[:, :, None]
         y = nn.functional.conv2d(image, weight, conv.bias, padding=(0, margin), groups=conv.groups)
@@ -103,14 +117,18 @@ class SpectrumHead(nn.Linear):
 
     def log_magnitudes(self, log_mel: Tensor) -> Tensor:
         """Natural logarithms of magnitudes `[B, T, bins]` that log-mel frames `[B, T, n_mels]` alone give."""
-        return (10.0 ** log_mel.clamp_max(MAX_LOG_MEL) @ self.inverse_bank).clamp_min(LOG_FLOOR).log()
+        return (
+            (10.0 ** log_mel.clamp_max(MAX_LOG_MEL) @ self.inverse_bank).clamp_min(LOG_FLOOR).log()
+        )
 
     def spectrum(self, hidden: Tensor, base: Tensor, hops: Tensor) -> Tensor:
         """Complex spectrum `[B, T, bins]` of hidden states `[B, T, W]` and `log_magnitudes`, at hops `[T]` of a sound."""
         change, phase = self(hidden).chunk(2, dim=-1)
         phase = phase + self.phase_advance[hops % 4]
         magnitude = (base + change).clamp_max(MAX_LOG_MAGNITUDE).exp()
-        return torch.complex(magnitude * phase.cos(), magnitude * phase.sin())  # twice as fast as polar
+        return torch.complex(
+            magnitude * phase.cos(), magnitude * phase.sin()
+        )  # twice as fast as polar
 
 
 class Texture(NamedTuple):
@@ -145,9 +163,9 @@ class TextureHead(nn.Linear):
         self.bias[first : first + count] += math.log(gain)
 
     def texture(self, hidden: Tensor, base: Tensor, toneless: Tensor) -> Texture:
-        """Texture of hidden states `[B, T, W]` beside a spectrum with `log_magnitudes` `base`.
+        """Texture of hidden states `[B, T, W]`, relative to a spectrum with `log_magnitudes` `base`.
 
-        There is as much less noise as there is tone: `toneless` `[B, T, n_mels]` is the rest, as a proportion of bands.
+        Tone replaces noise: `toneless` `[B, T, n_mels]` is the rest, as a proportion of bands.
         """
         share, gains, trust = self(hidden).split(self.sizes, dim=-1)
         noise = (base + share).clamp_max(MAX_LOG_MAGNITUDE).exp() * (toneless @ self.between)
@@ -170,17 +188,21 @@ class ToneHead(nn.Linear):
         """
         position = band_position(tones.frequencies, self.config)
         gains = self(hidden).clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN)
-        gains = torch.lerp(steady(gains, *STEADY, inside), steady(gains, *LOW_STEADY, inside), tones.low[..., None])
+        gains = torch.lerp(
+            steady(gains, *STEADY, inside), steady(gains, *LOW_STEADY, inside), tones.low[..., None]
+        )
         band = position.long()
         gain = torch.lerp(gains.gather(-1, band), gains.gather(-1, band + 1), position - band)
-        return partials_spectrum(tones.frequencies, tones.amplitudes * gain.exp(), tones.phases, self.config)
+        return partials_spectrum(
+            tones.frequencies, tones.amplitudes * gain.exp(), tones.phases, self.config
+        )
 
 
 class FrameNoise(nn.Module):
     """White Gaussian noise, a piece of a fixed table for each frame, of mean square 1 in each bin of a transform.
 
     Where a piece begins follows from the frame's codes and position alone: the same codes give the same samples,
-    whatever is decoded beside them, and steady sound does not repeat its noise.
+    whatever else is decoded with them, and steady sound does not repeat its noise.
     """
 
     def __init__(self, config: SpectrogramConfig) -> None:
@@ -195,11 +217,15 @@ class FrameNoise(nn.Module):
         """Noise `[B, F * samples_per_frame]` for codes `[B, F, Q]`; zeros where `positions` `[F]` is -1."""
         batch, frames, levels = codes.shape
         factors = 40_503 ** torch.arange(1, levels + 1, device=codes.device)
-        by_level = (codes * factors).unbind(dim=-1)  # added one by one: runtimes of ONNX do not wrap sums at 64 bits
+        by_level = (codes * factors).unbind(
+            dim=-1
+        )  # added one by one: runtimes of ONNX do not wrap sums at 64 bits
         mixed = sum(by_level, positions * 2_654_435_761 + draw * 97_654_321)
         # Knuth's linear congruential generator; products wrap around at 64 bits.
         starts = (mixed * 6_364_136_223_846_793_005) >> 40
-        pieces = self.table[(starts % TABLE_SAMPLES)[..., None] + torch.arange(self.step, device=codes.device)]
+        pieces = self.table[
+            (starts % TABLE_SAMPLES)[..., None] + torch.arange(self.step, device=codes.device)
+        ]
         return (pieces * (positions >= 0)[:, None]).reshape(batch, frames * self.step)
 
 

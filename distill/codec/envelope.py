@@ -15,10 +15,19 @@ LOG_FLOOR = 1e-5  # amplitude that counts as silent: -100 dB
 FRAME_SHARE = 0.3  # of a frame's amplitude that is added to each of its steps
 MATCHES = 3  # times that the decoder's envelope is brought nearer to the coded one
 DEAD_ZONE = 0.15  # 1.3 dB: what is nearer stays, since the coded envelope of steady sound wavers
-STEADY_GAINS = (16, 0.4)  # steps to each side over which gains on tones are averaged, and how much these may differ
+STEADY_GAINS = (
+    16,
+    0.4,
+)  # steps to each side over which gains on tones are averaged, and how much these may differ
 LOW_STEPS = 32  # to each side over which gains on low tones are averaged: as far as a gap between sounds reaches
-GAIN_STEPS, GAINS_TOGETHER = 32, 4  # learnt gains a hop: one every 0.33 ms; so many are averaged first
-MAX_LOG_GAIN, MAX_LOG_BOOST = 4.0, 0.7  # 35 dB less, 6 dB more: more than this makes peaks of attacks
+GAIN_STEPS, GAINS_TOGETHER = (
+    32,
+    4,
+)  # learnt gains a hop, one every 0.33 ms; number of gains that are averaged first
+MAX_LOG_GAIN, MAX_LOG_BOOST = (
+    4.0,
+    0.7,
+)  # 35 dB less, 6 dB more: more than this makes peaks of attacks
 LOG_TEN = math.log(10.0)
 
 
@@ -26,7 +35,7 @@ def log_envelope(audio: Tensor, step: int, steps_per_frame: int) -> Tensor:
     """Logarithms (base 10) of amplitudes `[B, K]` of samples `[B, (K + 1) * step]`.
 
     An amplitude is the root mean square of a window of two steps, plus a share of the whole code frame's: else most
-    bits would code how soft the softest steps are, which is not heard beside loud ones.
+    bits would code how soft the softest steps are, which loud steps mask.
     """
     powers = mean_squares(audio, 2 * step) + LOG_FLOOR**2
     frames = powers.unflatten(1, (-1, steps_per_frame))
@@ -50,9 +59,13 @@ class Held(NamedTuple):
     inside: Tensor | None
 
     def repeated(self, times: int) -> "Held":
-        """The same where each step is so many."""
+        """Repeat each step `times` times."""
         inside = None if self.inside is None else self.inside.repeat_interleave(times)
-        return Held(self.tonal.repeat_interleave(times, dim=1), self.low.repeat_interleave(times, dim=1), inside)
+        return Held(
+            self.tonal.repeat_interleave(times, dim=1),
+            self.low.repeat_interleave(times, dim=1),
+            inside,
+        )
 
     def average(self, gains: Tensor) -> Tensor:
         """Logarithms of gains `[B, K]`, averaged over time but for attacks, and on low tones over a few of their periods."""
@@ -70,7 +83,10 @@ def match_envelope(audio: Tensor, target: Tensor, trust: Tensor, stack: int, hel
     hops, steps = target.shape[1:]
     step = audio.shape[1] // (hops * steps)
     if held.inside is not None:
-        audio, trust = audio * held.inside.repeat_interleave(steps * step), trust * held.inside[:, None]
+        audio, trust = (
+            audio * held.inside.repeat_interleave(steps * step),
+            trust * held.inside[:, None],
+        )
     held = held.repeated(steps)
     zone = DEAD_ZONE + 0.3 * held.tonal
     for _ in range(MATCHES):
@@ -91,7 +107,9 @@ def mask_gaps(x: Tensor, inside: Tensor | None) -> Tensor:
 def slow(values: Tensor, reach: int) -> Tensor:
     """Means `[B, K]` of `values` `[B, K]` over `reach` values to each side, weighted by a Hann window; 0 beyond the ends."""
     window = torch.hann_window(2 * reach + 1, periodic=False).to(values)
-    return nn.functional.conv1d(values[:, None], (window / window.sum())[None, None], padding=reach)[:, 0]
+    return nn.functional.conv1d(
+        values[:, None], (window / window.sum())[None, None], padding=reach
+    )[:, 0]
 
 
 def with_gains(audio: Tensor, gains: Tensor, held: Held) -> Tensor:
@@ -99,7 +117,9 @@ def with_gains(audio: Tensor, gains: Tensor, held: Held) -> Tensor:
     gains = mask_gaps(gains.clamp(-MAX_LOG_GAIN, MAX_LOG_BOOST), held.inside)
     few = gains.unflatten(2, (-1, GAINS_TOGETHER)).mean(dim=3)  # [B, T, few]
     averages = held.repeated(few.shape[2]).average(few.flatten(1)).unflatten(1, few.shape[1:])
-    gains = torch.lerp(gains, averages.repeat_interleave(GAINS_TOGETHER, dim=2), held.tonal[..., None])
+    gains = torch.lerp(
+        gains, averages.repeat_interleave(GAINS_TOGETHER, dim=2), held.tonal[..., None]
+    )
     return audio * spline(gains.flatten(1), audio.shape[1] // gains[0].numel()).exp()
 
 

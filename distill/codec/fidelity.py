@@ -1,4 +1,4 @@
-"""Fidelity of decoded sounds: how loud, how hard, how sharp and how tonal they are beside their originals.
+"""Fidelity of decoded sounds: loudness, hardness, sharpness and tonality compared with the originals.
 
 A mel distance hardly hears these (docs/benchmarks.md): it compares logarithms, band by band, and takes a sound that is
 3 dB too soft, an attack that is smeared, or noise in place of a tone, for a good copy. Sounds are float arrays `[N]`,
@@ -24,7 +24,9 @@ from distill.codec.streaming import decode_each, encode_each
 
 ENVELOPE_SECONDS, ENVELOPE_HOP_SECONDS = 0.002, 0.0005
 ATTACK_LOW = 0.1  # of the envelope's peak
-FLOOR = 1e-8  # of a sound's energy, or of its loudest window's: -80 dB; what is weaker counts as this
+FLOOR = (
+    1e-8  # of a sound's energy, or of its loudest window's: -80 dB; what is weaker counts as this
+)
 MAX_SECONDS = 10.0  # of a recording that are measured
 PREFIX = "fidelity/"
 NAN = float("nan")
@@ -49,8 +51,12 @@ class Fidelity:
     level_db: float  # energy
     peak_db: float  # largest absolute sample
     envelope: float  # correlation of the envelopes
-    attack_ms: float  # time from a tenth to nine tenths of the envelope's peak, decoded minus original
-    pre_attack_db: float  # energy in the 50 ms before the original's attack, as a share of the sound's
+    attack_ms: (
+        float  # time from a tenth to nine tenths of the envelope's peak, decoded minus original
+    )
+    pre_attack_db: (
+        float  # energy in the 50 ms before the original's attack, as a share of the sound's
+    )
     treble_db: float  # energy above 6 kHz
     flutter_db: float  # deviation of the level from a line where the original is steady, decoded minus original
 
@@ -68,14 +74,18 @@ class Fidelity:
             envelope=_correlation(*envelopes),
             attack_ms=attack_ms(envelopes[1]) - attack_ms(envelopes[0]),
             pre_attack_db=_pre_attack_db(before, after, envelopes[0], sample_rate),
-            treble_db=_decibels(_treble(after, sample_rate), _treble(before, sample_rate), FLOOR * energy),
+            treble_db=_decibels(
+                _treble(after, sample_rate), _treble(before, sample_rate), FLOOR * energy
+            ),
             flutter_db=_flutter_db(before, after, sample_rate),
         )
 
 
 def envelope(sound: Samples, sample_rate: int) -> Doubles:
     """Root mean squares of windows of 2 ms, every half a millisecond, of a sound `[N]`."""
-    window, hop = (max(1, round(seconds * sample_rate)) for seconds in (ENVELOPE_SECONDS, ENVELOPE_HOP_SECONDS))
+    window, hop = (
+        max(1, round(seconds * sample_rate)) for seconds in (ENVELOPE_SECONDS, ENVELOPE_HOP_SECONDS)
+    )
     return np.asarray(np.sqrt(_powers(np.pad(sound, window // 2), window, hop)))
 
 
@@ -119,7 +129,8 @@ def decoded_pairs(
 
     seconds_of = (min(entry.samples, longest) / corpus.sample_rate for entry in entries)
     side_info = (
-        corpus.side_info(entry).cut(0.0, length).in_mono for entry, length in zip(entries, seconds_of, strict=True)
+        corpus.side_info(entry).cut(0.0, length).in_mono
+        for entry, length in zip(entries, seconds_of, strict=True)
     )
     made = decode_each(codec, encode_each(codec, sounds()), side_info)
     for original, decoded in zip(sounds(), made, strict=True):
@@ -129,7 +140,7 @@ def decoded_pairs(
 def held_out_fidelity(codec: VQVAE, data: CodecData) -> dict[str, float]:
     """Metrics `fidelity/<measure>/<statistic>`, `tone/<measure>` and `partial_noise/<measure>` over held-out recordings.
 
-    They are those of at most 64 recordings of 10 s, or some 4 minutes in all.
+    They cover at most 64 recordings of 10 s, or some 4 minutes in all.
     """
     rate, gain, held_out = data.corpus.sample_rate, data.corpus.gain, data.held_out
     seconds = sum(min(MAX_SECONDS, entry.samples / rate) for entry in held_out)
@@ -139,17 +150,25 @@ def held_out_fidelity(codec: VQVAE, data: CodecData) -> dict[str, float]:
     measured = {
         PREFIX: summary([Fidelity.measure(*pair, rate) for pair in pairs]),
         TONE: tone_summary([Tone.measure(*pair, rate) for pair in pairs]),
-        NOISE: partial_noise_summary([PartialNoise.measure(one, rate, other) for one, other in pairs]),
+        NOISE: partial_noise_summary(
+            [PartialNoise.measure(one, rate, other) for one, other in pairs]
+        ),
     }
-    return {f"{prefix}{name}": value for prefix, found in measured.items() for name, value in found.items()}
+    return {
+        f"{prefix}{name}": value
+        for prefix, found in measured.items()
+        for name, value in found.items()
+    }
 
 
 def fidelity_line(metrics: Mapping[str, float]) -> str:
-    """What `held_out_fidelity` measured in one line; empty where that is nothing."""
+    """Metrics of `held_out_fidelity` in one line; "" without metrics."""
     shown = []
     for name, words, form, unit in SHOWN:
         if f"{PREFIX}{name}/median" in metrics:
-            middle, low, high = (f"{metrics[f'{PREFIX}{name}/{one}']:{form}}" for one in ("median", "p10", "p90"))
+            middle, low, high = (
+                f"{metrics[f'{PREFIX}{name}/{one}']:{form}}" for one in ("median", "p10", "p90")
+            )
             shown.append(f"{words} {middle}{unit} ({low} to {high})")
     about = "medians, and from the 10th to the 90th percentile, decoded beside original"
     return f"held-out sound: {', '.join(shown)} ({about})" if shown else ""
@@ -161,7 +180,7 @@ def _powers(sound: Samples, window: int, hop: int) -> Doubles:
 
 
 def _flutter_db(before: Samples, after: Samples, sample_rate: int) -> float:
-    """Mean over the quarters of a second in which the original is steady; NaN where it has none.
+    """Mean over the quarters of a second in which the original is steady; NaN if it is never steady.
 
     There its level deviates from a line by half a decibel at most, and is not 40 dB below the loudest.
     """
@@ -194,16 +213,23 @@ def _correlation(one: Doubles, other: Doubles) -> float:
 
 
 def _pre_attack_db(before: Samples, after: Samples, shape: Doubles, sample_rate: int) -> float:
-    """Of the 50 ms before the attack; NaN where there are not 10 ms."""
-    start = int(np.argmax(shape >= ATTACK_LOW * shape.max())) * ENVELOPE_HOP_SECONDS - ENVELOPE_SECONDS
+    """Level in the 50 ms before the attack; NaN if there are fewer than 10 ms."""
+    start = (
+        int(np.argmax(shape >= ATTACK_LOW * shape.max())) * ENVELOPE_HOP_SECONDS - ENVELOPE_SECONDS
+    )
     stop, first = round(start * sample_rate), round(max(0.0, start - 0.05) * sample_rate)
     if stop - first < 0.01 * sample_rate:
         return NAN
-    shares = [float(np.square(x[first:stop]).sum() / max(1e-20, np.square(x).sum())) for x in (after, before)]
+    shares = [
+        float(np.square(x[first:stop]).sum() / max(1e-20, np.square(x).sum()))
+        for x in (after, before)
+    ]
     return _decibels(shares[0], shares[1], FLOOR)
 
 
 def _treble(sound: Samples, sample_rate: int) -> float:
     """Energy `[]` above 6 kHz, in units of squared samples."""
     power = np.square(np.abs(np.fft.rfft(sound)))
-    return float(2 * power[np.fft.rfftfreq(len(sound), 1 / sample_rate) > 6000.0].sum() / len(sound))
+    return float(
+        2 * power[np.fft.rfftfreq(len(sound), 1 / sample_rate) > 6000.0].sum() / len(sound)
+    )

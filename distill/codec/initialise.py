@@ -25,18 +25,18 @@ from distill.seeds import Stream, derive_seed
 PRETRAINED = Path(__file__).parent / "pretrained"
 PRETRAINED_PARTS = ("decoder.", "head.", "texture_head.", "tone_head.")
 
-MAX_TONE_FRAMES = 6_000  # among which sets of partials are found
+MAX_TONE_FRAMES = 6_000  # frames that sets of partials are fitted to
 MAX_FIT_FRAMES = 120_000  # of features, for principal components and k-means
-MAX_SYNTHETIC_FRAMES = 8_000  # of synthetic sounds beside them, never more than of the recordings' views
+MAX_SYNTHETIC_FRAMES = 8_000  # of synthetic sounds, at most the number of the recordings' frames
 MAX_TRIAL_FRAMES = 8_000  # of features, where strengths of the augmentation are compared
 SYNTHETIC_SOUND_FRAMES = 80
 SYNTHETIC_GAIN_RANGE = (0.3, 1.0)
 MIN_PIECE_FRAMES = 64
-TRIAL_SHARE = 5  # one recording in so many is held out to compare the strengths
+TRIAL_SHARE = 5  # a recording in five is held out to compare the strengths
 
 
 def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = True) -> VQVAE:
-    """Build a codec with weights drawn from `seed`, and `warm` pretrained ones where they fit. Raises ParamsError."""
+    """Build a codec with weights drawn from `seed`, and `warm` pretrained weights where they fit. Raises ParamsError."""
     spectrogram = spectrogram_config_for(sample_rate)
     if config.latent_size > spectrogram.features:
         raise ParamsError(
@@ -67,14 +67,20 @@ def pretrained_path(n_fft: int) -> Path:
     return PRETRAINED / f"n_fft_{n_fft}.safetensors"
 
 
-def load_pretrained(model: VQVAE, n_fft: int | None = None, parts: tuple[str, ...] = PRETRAINED_PARTS) -> bool:
+def load_pretrained(
+    model: VQVAE, n_fft: int | None = None, parts: tuple[str, ...] = PRETRAINED_PARTS
+) -> bool:
     """Load weights pretrained for `n_fft`, or the model's own, into `parts`. Returns False where none fit."""
     path = pretrained_path(n_fft or model.spectrogram.n_fft)
     if not path.is_file():
         return False
     own = {key: value for key, value in model.state_dict().items() if key.startswith(parts)}
-    pretrained = {key: value.float() for key, value in load_file(path).items() if key.startswith(parts)}
-    if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in pretrained.items()}:
+    pretrained = {
+        key: value.float() for key, value in load_file(path).items() if key.startswith(parts)
+    }
+    if {key: value.shape for key, value in own.items()} != {
+        key: value.shape for key, value in pretrained.items()
+    }:
         return False
     model.load_state_dict(pretrained, strict=False)
     return True
@@ -103,7 +109,9 @@ def initialise(
     progress(0, steps, "tones")
     fit_input_gain(model, corpus, entries)
     fit_tones(model, _tone_pieces(model, corpus, entries, generator), generator)
-    strength = _best_strength(model, corpus, entries, generator, lambda trial: progress(tones + trial, steps, "trials"))
+    strength = _best_strength(
+        model, corpus, entries, generator, lambda trial: progress(tones + trial, steps, "trials")
+    )
     progress(tones + trials, steps, "views")
     pieces = _view_features(model, corpus, entries, strength, MAX_FIT_FRAMES, generator)
     if synthetic:
@@ -111,7 +119,9 @@ def initialise(
     model.fit_projection(torch.cat(pieces))
     latents = [model.project(piece) for piece in pieces]
     model.quantizer.fit(
-        latents, generator, progress=lambda done: progress(tones + trials + 1 + done, steps, "codebooks")
+        latents,
+        generator,
+        progress=lambda done: progress(tones + trials + 1 + done, steps, "codebooks"),
     )
 
 
@@ -123,8 +133,13 @@ def fit_input_gain(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow])
     """
     step, gain = model.spectrogram.samples_per_frame, float(corpus.gain)
     pieces = fixed_pieces(corpus, entries, MIN_PIECE_FRAMES * step, step, max_pieces=256)
-    padded = nn.functional.pad(pieces.audio * gain, (model.spectrogram.margin, model.spectrogram.margin))
-    loudest = max(float(model.frame_features.loudness(model.frame_features(one)).max()) for one in padded.split(8))
+    padded = nn.functional.pad(
+        pieces.audio * gain, (model.spectrogram.margin, model.spectrogram.margin)
+    )
+    loudest = max(
+        float(model.frame_features.loudness(model.frame_features(one)).max())
+        for one in padded.split(8)
+    )
     too_loud = max(0.0, loudest - LOUDNESS_RANGE[1] - LOUDNESS_STEP)
     gain /= 2 ** math.ceil(too_loud / math.log10(2))
     model.architecture = model.architecture.model_copy(update={"input_gain": gain})
@@ -138,14 +153,18 @@ def _best_strength(
     progress: Callable[[int], None] = lambda _: None,
 ) -> float:
     held_out = entries[TRIAL_SHARE - 1 :: TRIAL_SHARE]
-    others = [entry for index, entry in enumerate(entries) if index % TRIAL_SHARE != TRIAL_SHARE - 1]
+    others = [
+        entry for index, entry in enumerate(entries) if index % TRIAL_SHARE != TRIAL_SHARE - 1
+    ]
     if not held_out:
         return STRENGTHS[-1]
     targets = _view_features(model, corpus, held_out, 0.0, MAX_TRIAL_FRAMES, generator, views=1)
     errors = []
     for trial, strength in enumerate(STRENGTHS):
         progress(trial)
-        features = torch.cat(_view_features(model, corpus, others, strength, MAX_TRIAL_FRAMES, generator))
+        features = torch.cat(
+            _view_features(model, corpus, others, strength, MAX_TRIAL_FRAMES, generator)
+        )
         model.fit_projection(features)
         model.quantizer.fit_frames(model.project(features), generator)
         errors.append(sum(_error(model, piece) for piece in targets))
@@ -194,7 +213,7 @@ def _view_features(
 ) -> list[Tensor]:
     """Features `[F, features]` of pieces of recordings, about `max_frames` frames in all.
 
-    Of each recording there are so many views, the first as it is, the others augmented.
+    Each recording has `views` views: the first unmodified, the others augmented.
     """
     step = model.spectrogram.samples_per_frame
     piece = max(MIN_PIECE_FRAMES, max_frames // (views * len(entries))) * step
@@ -205,7 +224,9 @@ def _view_features(
             break
         length = min(entries[index].samples, piece)
         for view in range(views):
-            start = int(torch.randint(entries[index].samples - length + 1, (1,), generator=generator))
+            start = int(
+                torch.randint(entries[index].samples - length + 1, (1,), generator=generator)
+            )
             audio, shift = waveform(corpus, entries[index], start, length), 0
             if view:
                 shift = int(torch.randint(step, (1,), generator=generator))
@@ -216,16 +237,22 @@ def _view_features(
 
 
 def _synthetic_features(model: VQVAE, recorded: int, generator: torch.Generator) -> list[Tensor]:
-    """Features `[F, features]` of synthetic sounds: as many frames as `recorded`, or `MAX_SYNTHETIC_FRAMES` if fewer."""
-    from distill.audio.synthetic_sounds import synthetic_sound  # SciPy's filters take a second to load
+    """Features `[F, features]` of synthetic sounds: `recorded` frames, at most `MAX_SYNTHETIC_FRAMES`."""
+    from distill.audio.synthetic_sounds import (
+        synthetic_sound,
+    )  # SciPy's filters take a second to load
 
     config = model.spectrogram
     sounds = min(recorded, MAX_SYNTHETIC_FRAMES) // SYNTHETIC_SOUND_FRAMES
     made: list[Tensor] = []
     for seed in torch.randint(2**62, (sounds,), generator=generator).tolist():
         rng = np.random.default_rng(seed)
-        sound = synthetic_sound(rng, config.sample_rate, SYNTHETIC_SOUND_FRAMES * config.samples_per_frame)
-        sound = sound * np.float32(rng.uniform(*SYNTHETIC_GAIN_RANGE) / model.architecture.input_gain)
+        sound = synthetic_sound(
+            rng, config.sample_rate, SYNTHETIC_SOUND_FRAMES * config.samples_per_frame
+        )
+        sound = sound * np.float32(
+            rng.uniform(*SYNTHETIC_GAIN_RANGE) / model.architecture.input_gain
+        )
         made.append(features_of(model, torch.from_numpy(sound))[0])
     return made
 

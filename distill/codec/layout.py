@@ -1,6 +1,6 @@
 """The layout of a frame's codes: which level codes the loudness, which its tone, and which the shape of the spectrum.
 
-Shapes: Q levels, of which S code the shape.
+Shapes: Q levels, S of them shape levels.
 """
 
 from dataclasses import dataclass
@@ -9,22 +9,32 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:  # stages without networks know layouts, too
     from torch import Tensor
 
-NOTES, TUNINGS = 128, 16  # note 0 is no tone, the others are MIDI notes; a tuning is a sixteenth of a semitone
+NOTES, TUNINGS = (
+    128,
+    16,
+)  # note 0 is no tone, the others are MIDI notes; a tuning is a sixteenth of a semitone
 LOUDNESS_RANGE = (-5.0, 2.0)  # log10 of an amplitude, from silence to full scale
 LOUDNESS_STEP = 0.1  # 2 dB: smaller steps cost the prior bits
-LOUDNESS_SIZE = 1 + round((LOUDNESS_RANGE[1] - LOUDNESS_RANGE[0]) / LOUDNESS_STEP)  # codes of the loudness
-NOTE, TUNING, ATOM, SHAPE = 1, 2, 3, 4  # levels of a tone, and the first of the shape, which says most of a spectrum
+LOUDNESS_SIZE = 1 + round(
+    (LOUDNESS_RANGE[1] - LOUDNESS_RANGE[0]) / LOUDNESS_STEP
+)  # codes of the loudness
+NOTE, TUNING, ATOM, SHAPE = (
+    1,
+    2,
+    3,
+    4,
+)  # levels of a tone, and the first of the shape, which says most of a spectrum
 
 
 def level_names(levels: int) -> tuple[str, ...]:
-    """What people call each of so many levels; in metrics and files it is `level_0`, …."""
+    """Names of levels for people; metrics and files say `level_0`, …."""
     shapes = (f"shape {number}" for number in range(1, levels - SHAPE + 1))
     return ("loudness", "note", "tuning", "atom", *shapes)
 
 
 @dataclass(frozen=True)
 class FrameLayout:
-    """What each level of a frame's codes is: the loudness, note, tuning and atom of its tone, then shapes, coarsest first.
+    """Kind of each level of a frame's codes: the loudness, note, tuning and atom of its tone, then shapes, coarsest first.
 
     `codebook_sizes` `[Q]` are the numbers of codes, which files hold.
     """
@@ -33,7 +43,7 @@ class FrameLayout:
 
     @classmethod
     def of_codec(cls, atoms: int, codebook_size: int, num_quantizers: int) -> Self:
-        """The layout of a codec of so many levels, whose shape levels have `codebook_size` codewords each."""
+        """Layout of a codec with `num_quantizers` levels, whose shape levels have `codebook_size` codewords each."""
         first = (LOUDNESS_SIZE, NOTES, TUNINGS, atoms)
         return cls((*first, *[codebook_size] * (num_quantizers - len(first))))
 

@@ -16,14 +16,17 @@ REPORT_WINDOWS = (32, 64, 128, 256, 512, 1024, 2048)
 class MultiScaleMelLoss(nn.Module):
     """Multi-scale mel loss: the sum over window lengths of the mean absolute difference of log10 mel amplitudes.
 
-    Windows and bands are those of the Descript audio codec (arXiv 2306.06546, appendix). Always fp32.
+    Windows and bands are taken from the Descript audio codec (arXiv 2306.06546, appendix). Always fp32.
     """
 
     def __init__(self, sample_rate: int, windows: tuple[int, ...]) -> None:
         super().__init__()
         self.windows = windows
         # With short windows the lowest filters have no bin: they would compare silence with silence.
-        scales = (LogMel(sample_rate, size, size // 4, max(4, size * 5 // 32), skip_empty=True) for size in windows)
+        scales = (
+            LogMel(sample_rate, size, size // 4, max(4, size * 5 // 32), skip_empty=True)
+            for size in windows
+        )
         self.scales = nn.ModuleList(scales)
 
     def forward(self, estimate: Tensor, reference: Tensor) -> Tensor:
@@ -37,7 +40,9 @@ class MultiScaleMelLoss(nn.Module):
         """Log-mel spectrogram `[B, T, bands]` of samples `[B, N]` at each scale, in fp32."""
         with torch.autocast(audio.device.type, enabled=False):
             audio, pairs = audio.float(), zip(self.scales, self.windows, strict=True)
-            return [scale(nn.functional.pad(audio, (size // 2, size // 2))) for scale, size in pairs]
+            return [
+                scale(nn.functional.pad(audio, (size // 2, size // 2))) for scale, size in pairs
+            ]
 
 
 class LongSpectra(nn.Module):
@@ -56,7 +61,9 @@ class LongSpectra(nn.Module):
             window = getattr(self, f"window_{size}")
             padded = nn.functional.pad(audio, (size // 2, size // 2))
             windows = padded.unfold(1, size, size // 4) * window
-            spectra.append((magnitudes(windows) * (4 / size) + 1e-4).log10())  # -80 dB is as soft as silence
+            spectra.append(
+                (magnitudes(windows) * (4 / size) + 1e-4).log10()
+            )  # -80 dB is as soft as silence
         return spectra
 
 
@@ -104,19 +111,29 @@ class DecoderLoss(nn.Module):
     def _envelope_error(self, audio: Tensor, reference: Tensor) -> Tensor:
         """Error of 2 ms envelopes, absolute and squared, as shares of each sound's own."""
         estimate, target = (_amplitudes(x, self.envelope_window) for x in (audio, reference))
-        difference, quiet, largest = estimate - target, 1e-4, 10.0  # quieter sounds are not asked for more
+        difference, quiet, largest = (
+            estimate - target,
+            1e-4,
+            10.0,
+        )  # quieter sounds are not asked for more
         absolute = difference.abs().mean(dim=1) / target.mean(dim=1).clamp_min(quiet)
         squared = difference.square().mean(dim=1) / target.square().mean(dim=1).clamp_min(quiet**2)
         return (absolute.clamp_max(largest) + squared.clamp_max(largest)).mean() / 2
 
     def _level_error(self, audio: Tensor, reference: Tensor) -> Tensor:
-        """Error of levels, in log10. Loud windows count more: else they come out too soft, and soft ones too loud."""
+        """Error of levels, in log10. Loud windows count more: otherwise they come out too soft, and soft windows too loud."""
         levels, goals = (_amplitudes(x, self.level_window) for x in (audio, reference))
-        weights = constants.LOUD_SHARE * goals / goals.mean(dim=1, keepdim=True) + 1 - constants.LOUD_SHARE
+        weights = (
+            constants.LOUD_SHARE * goals / goals.mean(dim=1, keepdim=True)
+            + 1
+            - constants.LOUD_SHARE
+        )
         return (weights * (levels.log10() - goals.log10()).abs()).mean()
 
 
-def _distances(spectra: Callable[[Tensor], list[Tensor]], draws: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+def _distances(
+    spectra: Callable[[Tensor], list[Tensor]], draws: Tensor, reference: Tensor
+) -> tuple[Tensor, Tensor]:
     """Distances `[scales]` of spectra: the sum of those of both draws to the reference, and that between the draws."""
     one, other = map(spectra, draws.chunk(constants.DRAWS))
     with torch.no_grad():

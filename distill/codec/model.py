@@ -23,16 +23,26 @@ from distill.codec.quantizer import QUANTIZERS
 from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig
 from distill.codec.tones.analysis import PitchAnalysis
 from distill.codec.tones.layer import Combs, ToneLayer, Tones, atoms_of
-from distill.params import CodebookSize, CodecLayers, CodecWidth, LatentSize, Levels, Quantizer, Settings
+from distill.params import (
+    CodebookSize,
+    CodecLayers,
+    CodecWidth,
+    LatentSize,
+    Levels,
+    Quantizer,
+    Settings,
+)
 
-CENTRE = -2.0  # of log10 mel amplitudes, so that the networks' inputs lie around 0 whatever the corpus
+CENTRE = (
+    -2.0
+)  # of log10 mel amplitudes, so that the networks' inputs lie around 0 whatever the corpus
 
 
 class VQVAEArchitecture(Settings):
     """Sizes of a codec: with the spectrogram they decide the shape of every tensor.
 
-    `input_gain`, a power of two, is what samples are multiplied by before they are analysed, and what decoded ones are
-    divided by: a codec of soft recordings works as one of loud ones.
+    `input_gain`, a power of two, is what samples are multiplied by before they are analysed, and decoded samples are
+    divided by it: a codec of soft recordings works like a codec of loud recordings.
 
     The first level codes the loudness, the next three code tones of one of `partial_sets`. The others, the shape levels,
     have `codebook_size` codewords.
@@ -56,8 +66,10 @@ class VQVAEArchitecture(Settings):
 
     @property
     def layout(self) -> FrameLayout:
-        """What each level is."""
-        return FrameLayout.of_codec(atoms_of(self.partial_sets), self.codebook_size, self.num_quantizers)
+        """Layout: the kind of each level."""
+        return FrameLayout.of_codec(
+            atoms_of(self.partial_sets), self.codebook_size, self.num_quantizers
+        )
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
@@ -77,7 +89,7 @@ class VQVAE(nn.Module):
     """Residual-VQ codec of mono sound. Dropout and decay of moving averages act in training mode only.
 
     Its parts: `frame_features` and `pitch` analyse, a projection and the `quantizer` code the spectrum, `tone` knows what
-    the codes of tones sound like, and the `decoder` with its heads makes the sound. Names of parts are those of tensors
+    the codes of tones sound like, and the `decoder` with its heads makes the sound. Parts have the names of tensors
     in files.
     """
 
@@ -89,8 +101,16 @@ class VQVAE(nn.Module):
         ema_decay: float = 0.99,
     ) -> None:
         super().__init__()
-        self.architecture, self.spectrogram, self.layout = architecture, spectrogram, architecture.layout
-        latent, width, features = architecture.latent_size, architecture.hidden_size, spectrogram.features
+        self.architecture, self.spectrogram, self.layout = (
+            architecture,
+            spectrogram,
+            architecture.layout,
+        )
+        latent, width, features = (
+            architecture.latent_size,
+            architecture.hidden_size,
+            spectrogram.features,
+        )
         self.frame_features = FrameFeatures(spectrogram)
         self.inverse_stft = InverseSTFT(spectrogram)
         self.mean = nn.Buffer(torch.zeros(features))
@@ -101,7 +121,9 @@ class VQVAE(nn.Module):
         nn.init.zeros_(self.encoder.bias)
         shapes = len(self.layout.shapes)
         quantizer = QUANTIZERS[architecture.quantizer]
-        self.quantizer = quantizer(latent, architecture.codebook_size, shapes, ema_decay, math.sqrt(features))
+        self.quantizer = quantizer(
+            latent, architecture.codebook_size, shapes, ema_decay, math.sqrt(features)
+        )
         self.tone = ToneLayer(spectrogram, architecture.partial_sets)
         self.pitch = PitchAnalysis(spectrogram)
         inputs = spectrogram.features_per_hop + spectrogram.n_mels
@@ -154,7 +176,9 @@ class VQVAE(nn.Module):
         """Log-mel features `[B, F, features]` of samples `[B, margin + F * samples_per_frame + margin]`."""
         spare = self.margin - self.spectrogram.margin
         with torch.autocast(audio.device.type, enabled=False):
-            features: Tensor = self.frame_features(self.amplified(audio[:, spare : audio.shape[1] - spare]))
+            features: Tensor = self.frame_features(
+                self.amplified(audio[:, spare : audio.shape[1] - spare])
+            )
             return features
 
     def flat_features(self, audio: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -169,7 +193,9 @@ class VQVAE(nn.Module):
         """Latents `[..., D]` before quantisation of features `[..., features]`."""
         with torch.autocast(features.device.type, enabled=False):
             residual = self.encoder(features - CENTRE)
-            is_learnt = torch.arange(residual.shape[-1], device=residual.device) > 0  # the loudness is measured
+            is_learnt = (
+                torch.arange(residual.shape[-1], device=residual.device) > 0
+            )  # the loudness is measured
             latents: Tensor = self.project(features) + residual * is_learnt
         return latents
 
@@ -211,7 +237,7 @@ class VQVAE(nn.Module):
         return self.quantizer.decode(spectral, inside)
 
     def code_vectors(self) -> list[Tensor]:
-        """Vectors `[V, n]` of each level's codes, on the CPU: codes that sound alike have near ones."""
+        """Vectors `[V, n]` of each level's codes, on the CPU: codes that sound alike have near vectors."""
         loudness, *shapes = [level.codewords.cpu() for level in self.quantizer.levels()]
         return [loudness, *self.tone.vectors(), *shapes]
 
@@ -250,7 +276,7 @@ class VQVAE(nn.Module):
     ) -> Tensor:
         """Samples `[draws * B, F * samples_per_frame]` of features `[B, F, features]` without combs, and their codes.
 
-        `noise` `[B, F, noise bands]` is log10 of how much noise there is beside tones, by a recording's noise floor.
+        `noise` `[B, F, noise bands]` is log10 of the noise next to tones, from a recording's noise floor.
         `positions` `[F]` are the frames' positions in their sound, 0 to F - 1 if None, and -1 in gaps between sounds,
         where `inside` `[F]` is 0. The first draw of the noise is a sound's own. `phases` `[B, T, K]` are those of the
         tones, as if the codes were whole sounds if None.
@@ -260,16 +286,22 @@ class VQVAE(nn.Module):
         if positions is None:
             positions = torch.arange(features.shape[1], device=features.device)
         with torch.autocast(features.device.type, enabled=False):
-            features, tones = self.with_tones(features, self.layout.split(codes)[1], noise, phases, inside)
+            features, tones = self.with_tones(
+                features, self.layout.split(codes)[1], noise, phases, inside
+            )
             log_mel, fine, envelope = self.spectrogram.by_hop(features)
-            # Clean tones, with silence beside them, are not among the sounds that the weights were trained with: bands
+            # The weights were not trained with clean tones in silence: bands
             # that are 100 dB softer than the loudest are equally soft.
             softest = log_mel.amax(dim=2, keepdim=True) - 5.0
             heard = (torch.maximum(log_mel, softest), torch.maximum(fine, softest), envelope)
             inputs = torch.cat([*heard, tones.bands], dim=2) - CENTRE
         hidden = self.decoder(inputs, inside)
-        with torch.autocast(features.device.type, enabled=False):  # bf16 would round a phase to .01 cycles
-            hops = (positions[:, None] * stack + torch.arange(stack, device=positions.device)).flatten()
+        with torch.autocast(
+            features.device.type, enabled=False
+        ):  # bf16 would round a phase to .01 cycles
+            hops = (
+                positions[:, None] * stack + torch.arange(stack, device=positions.device)
+            ).flatten()
             base = self.head.log_magnitudes(tones.rest)
             spectrum = self.head.spectrum(hidden, base, hops)
             texture = self.texture_head.texture(hidden, base, tones.toneless)
@@ -278,7 +310,9 @@ class VQVAE(nn.Module):
             drawn = []
             for draw in range(draws):
                 white = self.inverse_stft.transform(self.noise(codes, positions, draw))
-                audio = self.inverse_stft((spectrum + texture.noise * white) * self.head.in_bands + partials, inside)
+                audio = self.inverse_stft(
+                    (spectrum + texture.noise * white) * self.head.in_bands + partials, inside
+                )
                 audio = match_envelope(audio, envelope, texture.trust, stack, held)
                 drawn.append(with_gains(audio, texture.gains, held))
             return torch.cat(drawn) / self.architecture.input_gain
@@ -296,6 +330,8 @@ class VQVAE(nn.Module):
 def feature_weights(spectrogram: SpectrogramConfig) -> Tensor:
     """Weight of each feature in the projection, `[features]`, of mean square 1."""
     sizes = torch.tensor(spectrogram.feature_sizes)
-    in_squared_error = torch.tensor([4.0, 2.0, 6.0], dtype=torch.float64)  # of log-mel frames, fine ones, envelope
+    in_squared_error = torch.tensor(
+        [4.0, 2.0, 6.0], dtype=torch.float64
+    )  # of log-mel frames, fine frames, envelope
     shares = (in_squared_error / sizes).repeat_interleave(sizes).float()
     return (shares / shares.mean()).sqrt()

@@ -1,4 +1,4 @@
-"""Residual vector quantisation: a kind whose finer levels overlap in time, and beside it the plain kind of a library.
+"""Residual vector quantisation: a quantizer whose finer levels overlap in time, and the plain quantizer of a library.
 
 Codes of a frame are those of the loudness, a scalar, and of the shape levels, whose codewords add up. Of the overlapping
 kind the first shape level codes each frame by itself, so that equal frames get equal codes and a prior can predict them.
@@ -64,13 +64,24 @@ class ResidualQuantizer(nn.Module, ABC):
     """
 
     search_context = 0  # frames before and after a frame that can decide its codes
-    dead_code_threshold = 0.0  # latents of a batch that a codeword has on average, below which some kinds replace it
+    dead_code_threshold = (
+        0.0  # latents of a batch that a codeword has on average, below which some kinds replace it
+    )
 
     def __init__(
-        self, latent_size: int, codebook_size: int, shapes: int, ema_decay: float, loudness_scale: float
+        self,
+        latent_size: int,
+        codebook_size: int,
+        shapes: int,
+        ema_decay: float,
+        loudness_scale: float,
     ) -> None:
         super().__init__()
-        self.codebook_size, self.ema_decay, self.loudness_scale = codebook_size, ema_decay, loudness_scale
+        self.codebook_size, self.ema_decay, self.loudness_scale = (
+            codebook_size,
+            ema_decay,
+            loudness_scale,
+        )
         self.codebooks = nn.Buffer(torch.zeros(shapes, codebook_size, latent_size))  # [S, V, D]
         # [2, KERNEL_FRAMES, D], of the first and of finer levels: entry k weighs codewords of frame t + k - REACH in t
         self.kernels = nn.Buffer(identity_kernel(latent_size).repeat(2, 1, 1))
@@ -82,8 +93,16 @@ class ResidualQuantizer(nn.Module, ABC):
         """The levels of loudness and shape: summed over them, what codewords add to a frame is its latent."""
         loudness = self._loudness(torch.arange(LOUDNESS_SIZE, device=self.kernels.device))[:, None]
         width = self.kernels.shape[2]
-        steps = Level(nn.functional.pad(loudness, (0, width - 1)), identity_kernel(width).to(loudness.device))
-        return [steps, *(Level(book, self.kernels[min(level, 1)]) for level, book in enumerate(self.codebooks))]
+        steps = Level(
+            nn.functional.pad(loudness, (0, width - 1)), identity_kernel(width).to(loudness.device)
+        )
+        return [
+            steps,
+            *(
+                Level(book, self.kernels[min(level, 1)])
+                for level, book in enumerate(self.codebooks)
+            ),
+        ]
 
     def forward(self, latents: Tensor) -> Quantized:
         """Quantise `[B, F, D]`. The commitment loss is the mean squared error of the whole stack, unweighted."""
@@ -112,8 +131,12 @@ class ResidualQuantizer(nn.Module, ABC):
         `REACH` frames before and after a frame decide its latent.
         """
         loudness, first, finer = codes.tensor_split([1, 2], dim=-1)
-        shape = overlap(mask_gaps(sum_codewords(self.codebooks[:1], first), inside), self.kernels[0])
-        shape = shape + overlap(mask_gaps(sum_codewords(self.codebooks[1:], finer), inside), self.kernels[1])
+        shape = overlap(
+            mask_gaps(sum_codewords(self.codebooks[:1], first), inside), self.kernels[0]
+        )
+        shape = shape + overlap(
+            mask_gaps(sum_codewords(self.codebooks[1:], finer), inside), self.kernels[1]
+        )
         return torch.cat([mask_gaps(self._loudness(loudness), inside), shape[..., 1:]], dim=-1)
 
     @abstractmethod
@@ -151,7 +174,9 @@ class ResidualQuantizer(nn.Module, ABC):
 
     def _start_averages(self, level: int, chosen: Tensor) -> None:
         """Start a level's moving averages with how often each codeword was chosen."""
-        self.counts[level] = torch.bincount(chosen, minlength=self.codebook_size).clamp_min(1).float()
+        self.counts[level] = (
+            torch.bincount(chosen, minlength=self.codebook_size).clamp_min(1).float()
+        )
         self.sums[level] = self.codebooks[level] * self.counts[level][:, None]
 
 
@@ -174,7 +199,10 @@ class OverlappingQuantizer(ResidualQuantizer):
         """See `ResidualQuantizer`; finer levels are fitted in turn with the search for their codes."""
         self.fit_frames(torch.cat(list(pieces)), generator)
         parts = [join_sequences(_shape(piece[None].float())) for piece in pieces]
-        rows, turns = torch.cat([rows for rows, _ in parts]), torch.cat([turns for _, turns in parts])
+        rows, turns = (
+            torch.cat([rows for rows, _ in parts]),
+            torch.cat([turns for _, turns in parts]),
+        )
         inside = turns >= 0
         first = self._first_codes(rows, inside)
         plain = sum_codewords(self.codebooks[:1], first) * inside[:, None]
@@ -187,7 +215,9 @@ class OverlappingQuantizer(ResidualQuantizer):
             codewords = sum_codewords(codebooks, finer) * inside[:, None]
             self.kernels[1] = fitted_kernel(codewords, residual, inside, REACH)
             if fit_round:  # the first search was without a kernel
-                codebooks.copy_(fitted_codebooks(codebooks, finer, residual, inside, self.kernels[1]))
+                codebooks.copy_(
+                    fitted_codebooks(codebooks, finer, residual, inside, self.kernels[1])
+                )
         finer = overlapping_search(residual, turns, codebooks, self.kernels[1], finer, rounds=1)
         for level, chosen in enumerate(torch.cat([first, finer], dim=1)[inside].unbind(1)):
             self._start_averages(level, chosen)
@@ -220,9 +250,13 @@ class OverlappingQuantizer(ResidualQuantizer):
         plain = sum_codewords(self.codebooks[:1], codes[..., :1])
         steps = self._finer_steps(latents - overlap(plain, self.kernels[0]), codes[..., 1:])
         errors = [(latents - plain).flatten(0, 1), *[steps] * (len(self.codebooks) - 1)]
-        for level, (codebook, chosen) in enumerate(zip(self.codebooks, codes.flatten(0, 1).unbind(1), strict=True)):
+        for level, (codebook, chosen) in enumerate(
+            zip(self.codebooks, codes.flatten(0, 1).unbind(1), strict=True)
+        ):
             count = torch.bincount(chosen, minlength=self.codebook_size).float() * finite
-            total = torch.zeros_like(codebook).index_add_(0, chosen, errors[level] + codebook[chosen])
+            total = torch.zeros_like(codebook).index_add_(
+                0, chosen, errors[level] + codebook[chosen]
+            )
             total = torch.where(finite, total, 0.0)
             if _is_distributed():
                 torch.distributed.all_reduce(count)
@@ -231,7 +265,9 @@ class OverlappingQuantizer(ResidualQuantizer):
             self.sums[level].lerp_(total, 1 - self.ema_decay)
             # An unused codeword stays where it is: its count and sum shrink together.
             counts = self.counts[level][:, None]
-            self.codebooks[level] = torch.where(counts > 1e-6, self.sums[level] / counts.clamp_min(1e-6), codebook)
+            self.codebooks[level] = torch.where(
+                counts > 1e-6, self.sums[level] / counts.clamp_min(1e-6), codebook
+            )
 
     def _finer_steps(self, residual: Tensor, codes: Tensor) -> Tensor:
         """Steps `[B * F, D]` of the finer levels' codewords down their error of a residual `[B, F, D]`."""
@@ -245,7 +281,7 @@ class OverlappingQuantizer(ResidualQuantizer):
 
 
 class LibraryQuantizer(ResidualQuantizer):
-    """Quantizer of which each level codes the residual of those before, and no codeword overlaps another frame.
+    """Quantizer whose levels code the residual of earlier levels; no codeword overlaps another frame.
 
     The `ResidualVQ` of vector-quantize-pytorch moves its codebooks. It replaces a codeword that is nearest to fewer
     latents of a batch, on average, than `dead_code_threshold` by one of them.
@@ -270,7 +306,9 @@ class LibraryQuantizer(ResidualQuantizer):
 
     @functools.cached_property  # which does not make it a submodule: files know nothing of it
     def _library(self) -> Any:
-        from vector_quantize_pytorch import ResidualVQ  # importing it takes as long as importing PyTorch
+        from vector_quantize_pytorch import (
+            ResidualVQ,
+        )  # importing it takes as long as importing PyTorch
 
         return ResidualVQ(
             dim=self.codebooks.shape[2],
@@ -288,10 +326,14 @@ class LibraryQuantizer(ResidualQuantizer):
     def _update_codebooks(self, latents: Tensor, codes: Tensor) -> None:  # noqa: ARG002
         library = self._library.to(latents.device)
         books = [layer._codebook for layer in library.layers]
-        for book, codebook, counts, sums in zip(books, self.codebooks, self.counts, self.sums, strict=True):
+        for book, codebook, counts, sums in zip(
+            books, self.codebooks, self.counts, self.sums, strict=True
+        ):
             book.embed[0], book.cluster_size[0], book.embed_avg[0] = codebook, counts, sums
         library(latents)
-        for book, codebook, counts, sums in zip(books, self.codebooks, self.counts, self.sums, strict=True):
+        for book, codebook, counts, sums in zip(
+            books, self.codebooks, self.counts, self.sums, strict=True
+        ):
             codebook[:], counts[:], sums[:] = book.embed[0], book.cluster_size[0], book.embed_avg[0]
 
 
@@ -308,7 +350,9 @@ def _shape(latents: Tensor) -> Tensor:
 def codeword_counts(codes: Tensor, codebook_sizes: Sequence[int]) -> Tensor:
     """How often codes `[n, Q]` use each codeword of each level: `[Q, V]` fp64, V the largest size."""
     most = max(codebook_sizes)
-    return torch.stack([torch.bincount(level, minlength=most) for level in codes.unbind(1)]).double()
+    return torch.stack(
+        [torch.bincount(level, minlength=most) for level in codes.unbind(1)]
+    ).double()
 
 
 def codebook_health(counts: Tensor, codebook_sizes: Sequence[int]) -> dict[str, dict[str, float]]:
@@ -316,13 +360,20 @@ def codebook_health(counts: Tensor, codebook_sizes: Sequence[int]) -> dict[str, 
     health = {}
     for level, (row, size) in enumerate(zip(counts, codebook_sizes, strict=True)):
         shares = row[row > 0] / row.sum()
-        values = (len(shares) / size, float((-(shares * shares.log()).sum()).exp()), float(size - len(shares)))
+        values = (
+            len(shares) / size,
+            float((-(shares * shares.log()).sum()).exp()),
+            float(size - len(shares)),
+        )
         health[f"level_{level}"] = dict(zip(HEALTH, values, strict=True))
     return health
 
 
 def utilization_warnings(
-    health: CodebookHealth, layout: FrameLayout, frames: float = math.inf, counted: str = "held-out recordings"
+    health: CodebookHealth,
+    layout: FrameLayout,
+    frames: float = math.inf,
+    counted: str = "held-out recordings",
 ) -> tuple[str, ...]:
     """Warn, in a sentence each, of shape levels that use less than 30 % of their codewords in `frames` frames.
 
@@ -349,11 +400,17 @@ def fitted_kernel(codewords: Tensor, rows: Tensor, inside: Tensor, reach: int) -
     """
     windows, offsets = frame_windows(codewords), range(1, reach + 1)
     # Effect of a weight for the frames so far off, when the middle gives up as much.
-    parts = [windows[..., REACH - offset] + windows[..., REACH + offset] - 2 * codewords for offset in offsets]
+    parts = [
+        windows[..., REACH - offset] + windows[..., REACH + offset] - 2 * codewords
+        for offset in offsets
+    ]
     stacked = (torch.stack(parts) * inside[:, None]).double()  # [reach, n, D]
     gram = torch.einsum("ind,jnd->dij", stacked, stacked)
     moments = torch.einsum("ind,nd->di", stacked, (rows - codewords).double())
-    ridge = constants.KERNEL_RIDGE * (codewords * inside[:, None]).double().square().sum(dim=0).clamp_min(1e-6)[:, None]
+    ridge = (
+        constants.KERNEL_RIDGE
+        * (codewords * inside[:, None]).double().square().sum(dim=0).clamp_min(1e-6)[:, None]
+    )
     gram += 4 * ridge[:, :, None]  # the middle is 1 - 2 x the others' sum
     gram.diagonal(dim1=1, dim2=2).add_(2 * ridge)
     moments += 2 * ridge
@@ -365,10 +422,12 @@ def fitted_kernel(codewords: Tensor, rows: Tensor, inside: Tensor, reach: int) -
     return kernel
 
 
-def fitted_codebooks(codebooks: Tensor, codes: Tensor, rows: Tensor, inside: Tensor, kernel: Tensor) -> Tensor:
+def fitted_codebooks(
+    codebooks: Tensor, codes: Tensor, rows: Tensor, inside: Tensor, kernel: Tensor
+) -> Tensor:
     """Fit all codebooks `[Q, V, D]` together, by least squares of rows `[n, D]` given their codes `[n, Q]`.
 
-    A ridge holds every codeword where it is, so that rare ones do not follow single frames. `inside` `[n]` is False in
+    A ridge holds every codeword where it is, so that rare codewords do not follow single frames. `inside` `[n]` is False in
     gaps. More than `MAX_FITTED_CODEWORDS` codewords are returned as they are.
     """
     levels, size, width = codebooks.shape
@@ -376,9 +435,13 @@ def fitted_codebooks(codebooks: Tensor, codes: Tensor, rows: Tensor, inside: Ten
     count = len(codewords)
     if count > MAX_FITTED_CODEWORDS:
         return codebooks
-    indices = torch.where(inside[:, None], codes + size * torch.arange(levels, device=codes.device), -1)
+    indices = torch.where(
+        inside[:, None], codes + size * torch.arange(levels, device=codes.device), -1
+    )
     windows = nn.functional.pad(indices, (0, 0, REACH, REACH), value=-1)
-    windows = windows.unfold(0, KERNEL_FRAMES, 1)[inside]  # [rows inside, Q, KERNEL_FRAMES], -1 for no codeword
+    windows = windows.unfold(0, KERNEL_FRAMES, 1)[
+        inside
+    ]  # [rows inside, Q, KERNEL_FRAMES], -1 for no codeword
     targets = rows[inside]
     totals = []  # for each offset the sum of the rows that have a codeword there, [count, D]
     for levels_at in windows.unbind(dim=2):
@@ -390,7 +453,11 @@ def fitted_codebooks(codebooks: Tensor, codes: Tensor, rows: Tensor, inside: Ten
         for j in range(i, KERNEL_FRAMES):
             present = (windows[:, 0, i] >= 0) & (windows[:, 0, j] >= 0)
             pairs = windows[present, :, i][:, :, None] * count + windows[present, :, j][:, None]
-            counts = torch.bincount(pairs.flatten(), minlength=count * count).reshape(count, count).float()
+            counts = (
+                torch.bincount(pairs.flatten(), minlength=count * count)
+                .reshape(count, count)
+                .float()
+            )
             together[i, j] = counts if i == j else counts + counts.T
     fitted = codewords.clone()
     for component in range(width):
@@ -399,12 +466,17 @@ def fitted_codebooks(codebooks: Tensor, codes: Tensor, rows: Tensor, inside: Ten
             gram = codewords.new_zeros(count, count, dtype=dtype)
             for (i, j), counts in together.items():
                 gram.add_(counts.to(dtype), alpha=weights[i] * weights[j])
-            weighted = [weight * part[:, component].to(dtype) for weight, part in zip(weights, totals, strict=True)]
+            weighted = [
+                weight * part[:, component].to(dtype)
+                for weight, part in zip(weights, totals, strict=True)
+            ]
             residual = torch.stack(weighted).sum(dim=0) - gram @ codewords[:, component].to(dtype)
             gram.diagonal().add_(constants.FIT_WEIGHT)
             factor, failed = torch.linalg.cholesky_ex(gram)
             if not failed:
-                fitted[:, component] += torch.cholesky_solve(residual[:, None], factor)[:, 0].to(codewords.dtype)
+                fitted[:, component] += torch.cholesky_solve(residual[:, None], factor)[:, 0].to(
+                    codewords.dtype
+                )
                 break
             # Where nearly all is silence, weights are large, and fp32 has no digits left for the ridge: once more.
     return fitted.reshape(codebooks.shape)

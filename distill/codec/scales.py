@@ -13,15 +13,22 @@ if TYPE_CHECKING:  # stages without networks use scales, too
     from torch import Tensor
 
 A4, A4_HERTZ = 69.0, 440.0
-# What counts as near, in cents, and why.
+# Limits of nearness, in cents, and their reasons.
 TUNING_CENTS = 6.25  # a step of tuning, which a held note shows no more than half of
 PEAK_CENTS = 8.0  # from a peak, at which a partial is worth 0.6 of it: how far noise moves peaks of long windows
 FOUND_STEPS = 3  # of tuning, to each side of a peak in which a partial counts as found: more than strings are stretched
 TUNED_CENTS = 20.0  # from a partial, within which a peak moves the pitch: all that count as found
-APART_CENTS = 2 * FOUND_STEPS * TUNING_CENTS  # between partials of a set: nearer ones would count the same peak
-CHORD_CENTS = 25.0  # between partials of a chord that count as one: tempered thirds are 14 beside pure ones
+APART_CENTS = (
+    2 * FOUND_STEPS * TUNING_CENTS
+)  # between partials of a set: nearer ones would count the same peak
+CHORD_CENTS = (
+    25.0  # between partials of a chord that count as one: tempered thirds are 14 from pure thirds
+)
 PITCH_CENTS = 50.0  # from a sound's median, of frames that have its pitch: half of a semitone
-MEL_FACTOR, MEL_CORNER_HERTZ = 2595.0, 700.0  # mel are linear below the corner and logarithmic above it
+MEL_FACTOR, MEL_CORNER_HERTZ = (
+    2595.0,
+    700.0,
+)  # mel are linear below the corner and logarithmic above it
 
 Numbers = TypeVar("Numbers", float, NDArray[np.float64], "Tensor")
 
@@ -54,5 +61,7 @@ def mel_centres(sample_rate: int, bands: int) -> NDArray[np.float64]:
 
 def band_centres(sample_rate: int, bands: int) -> NDArray[np.float64]:
     """Centres `[bands]` of `mel_centres` in Hz."""
-    centres: NDArray[np.float64] = MEL_CORNER_HERTZ * (10.0 ** (mel_centres(sample_rate, bands) / MEL_FACTOR) - 1.0)
+    centres: NDArray[np.float64] = MEL_CORNER_HERTZ * (
+        10.0 ** (mel_centres(sample_rate, bands) / MEL_FACTOR) - 1.0
+    )
     return centres

@@ -10,12 +10,18 @@ from torch import Tensor, nn
 from distill.codec.constants import BEAM_SIZE, ROUNDS
 
 SEARCH_ROWS = 1 << 14  # latents searched at once: bounds memory, not the result
-CACHED_ROWS = 512  # the same on CPUs, whose caches hold so much: half the time
-MOST_BYTES = 1 << 30  # of tables, and of what is compared at once: reached by codebooks of thousands of codewords
+CACHED_ROWS = 512  # fits the caches of CPUs: half the time
+MOST_BYTES = (
+    1 << 30
+)  # of tables, and of what is compared at once: reached by codebooks of thousands of codewords
 REACH = 2  # frames before and after its own that a codeword overlaps
 KERNEL_FRAMES = 2 * REACH + 1
-TURNS = KERNEL_FRAMES  # frames this far apart share no neighbour: they are searched at the same time
-SEARCH_CONTEXT = REACH + 2 * REACH * TURNS * ROUNDS  # frames each side that can decide a frame's codes
+TURNS = (
+    KERNEL_FRAMES  # frames this far apart share no neighbour: they are searched at the same time
+)
+SEARCH_CONTEXT = (
+    REACH + 2 * REACH * TURNS * ROUNDS
+)  # frames each side that can decide a frame's codes
 
 
 def identity_kernel(latent_size: int) -> Tensor:
@@ -49,7 +55,9 @@ def join_sequences(latents: Tensor, positions: Tensor | None = None) -> tuple[Te
     """
     if positions is None:
         positions = torch.arange(latents.shape[1], device=latents.device)
-    turns = nn.functional.pad(torch.where(positions < 0, -1, positions % TURNS), (REACH, REACH), value=-1)
+    turns = nn.functional.pad(
+        torch.where(positions < 0, -1, positions % TURNS), (REACH, REACH), value=-1
+    )
     rows = nn.functional.pad(latents, (0, 0, REACH, REACH))
     return rows.flatten(0, 1), turns.repeat(len(latents))
 
@@ -61,7 +69,12 @@ def overlap_weights(inside: Tensor, chosen: Tensor, kernel: Tensor) -> tuple[Ten
 
 
 def overlapping_search(
-    rows: Tensor, turns: Tensor, codebooks: Tensor, kernel: Tensor, codes: Tensor | None = None, rounds: int = ROUNDS
+    rows: Tensor,
+    turns: Tensor,
+    codebooks: Tensor,
+    kernel: Tensor,
+    codes: Tensor | None = None,
+    rounds: int = ROUNDS,
 ) -> Tensor:
     """Codes `[n, Q]` of rows `[n, D]` for codewords that overlap the neighbouring frames with weights `kernel`.
 
@@ -101,13 +114,20 @@ class BeamSearch:
         self.squares = self.codewords.square().sum(dim=1)
         pairs = [(earlier, level) for level in range(1, self.levels) for earlier in range(level)]
         fits = len(pairs) * 4 * self.size**2 <= MOST_BYTES
-        self.products = {(i, j): 2.0 * codebooks[i] @ codebooks[j].T for i, j in pairs} if fits else {}
+        self.products = (
+            {(i, j): 2.0 * codebooks[i] @ codebooks[j].T for i, j in pairs} if fits else {}
+        )
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Codes `[n, Q]` of latents `[n, D]`."""
         at_once = CACHED_ROWS if rows.device.type == "cpu" else SEARCH_ROWS
         row_bytes = 4 * self.size * max(BEAM_SIZE, self.levels)
-        return torch.cat([self._search(part) for part in rows.split(max(1, min(at_once, MOST_BYTES // row_bytes)))])
+        return torch.cat(
+            [
+                self._search(part)
+                for part in rows.split(max(1, min(at_once, MOST_BYTES // row_bytes)))
+            ]
+        )
 
     def _products(self, earlier: int, level: int, codes: Tensor) -> Tensor:
         """Twice the products of the codewords `codes` of an earlier level with all of a level."""
@@ -116,7 +136,7 @@ class BeamSearch:
         return 2.0 * self.codebooks[earlier][codes] @ self.codebooks[level].T
 
     def _search(self, rows: Tensor) -> Tensor:
-        # Squared errors, less the row's own square: of single codewords here, of candidates' sums below.
+        # Squared errors, minus the row's own square: of single codewords here, of candidates' sums below.
         single = torch.addmm(self.squares, rows, self.codewords.T, alpha=-2.0)
         single = single.unflatten(1, (self.levels, self.size))
         errors, chosen = self._best(single[:, 0], 0)
@@ -135,5 +155,9 @@ class BeamSearch:
     def _best(self, errors: Tensor, level: int) -> tuple[Tensor, Tensor]:
         """Errors and indices of the candidates to keep, `[n, beam]` each; of the last level the best alone."""
         beam = min(BEAM_SIZE, errors.shape[1])
-        best = errors.min(dim=1, keepdim=True) if level == self.levels - 1 else errors.topk(beam, largest=False)
+        best = (
+            errors.min(dim=1, keepdim=True)
+            if level == self.levels - 1
+            else errors.topk(beam, largest=False)
+        )
         return best.values, best.indices

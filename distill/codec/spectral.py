@@ -32,7 +32,9 @@ class SpectrogramConfig(Settings):
     @model_validator(mode="after")
     def _hops_fill_the_window(self) -> Self:
         if self.n_fft != 4 * self.hop_length:
-            raise ValueError(f"expected n_fft to be 4 x hop_length, found {self.n_fft} and {self.hop_length}")
+            raise ValueError(
+                f"expected n_fft to be 4 x hop_length, found {self.n_fft} and {self.hop_length}"
+            )
         if self.hop_length % (2 * self.envelope_steps):
             raise ValueError(
                 f"expected hop_length to be a multiple of 2 x envelope_steps, found {self.hop_length} and "
@@ -72,8 +74,12 @@ class SpectrogramConfig(Settings):
 
     @property
     def feature_sizes(self) -> list[int]:
-        """Numbers of values of one code frame: log-mel frames, then fine ones, then the envelope."""
-        return [self.coarse_features, self.stack * 2 * self.n_fine_mels, self.stack * self.envelope_steps]
+        """Numbers of values of one code frame: log-mel frames, then fine frames, then the envelope."""
+        return [
+            self.coarse_features,
+            self.stack * 2 * self.n_fine_mels,
+            self.stack * self.envelope_steps,
+        ]
 
     @property
     def bins(self) -> int:
@@ -90,9 +96,12 @@ class SpectrogramConfig(Settings):
         return max(1, math.ceil(samples / self.samples_per_frame))
 
     def by_hop(self, features: Tensor) -> list[Tensor]:
-        """Log-mel frames, fine ones and the envelope of features `[B, F, features]`, each `[B, F * stack, ...]`."""
+        """Log-mel frames, fine frames and the envelope of features `[B, F, features]`, each `[B, F * stack, ...]`."""
         batch, frames, _ = features.shape
-        return [part.reshape(batch, frames * self.stack, -1) for part in features.split(self.feature_sizes, dim=-1)]
+        return [
+            part.reshape(batch, frames * self.stack, -1)
+            for part in features.split(self.feature_sizes, dim=-1)
+        ]
 
     def mean_log_mel(self, features: Tensor) -> Tensor:
         """Mean `[..., n_mels]` of the log-mel frames of code frames with features `[..., features]`."""
@@ -124,7 +133,9 @@ def mel_filterbank(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
     with warnings.catch_warnings():
         # At a high rate the lowest of many bands lie between two bins; callers handle empty filters.
         warnings.filterwarnings("ignore", message="At least one mel filterbank has all zero values")
-        bank = torchaudio.functional.melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate)
+        bank = torchaudio.functional.melscale_fbanks(
+            n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate
+        )
     return cast(Tensor, bank)
 
 
@@ -157,7 +168,9 @@ def magnitudes(windows: Tensor) -> Tensor:
 class LogMel(nn.Module):
     """Log-mel spectrogram: log10 of mel amplitudes. With `skip_empty` without bands whose filter has no bin."""
 
-    def __init__(self, sample_rate: int, n_fft: int, hop_length: int, n_mels: int, skip_empty: bool = False) -> None:
+    def __init__(
+        self, sample_rate: int, n_fft: int, hop_length: int, n_mels: int, skip_empty: bool = False
+    ) -> None:
         super().__init__()
         self.n_fft, self.hop_length = n_fft, hop_length
         bank = mel_filterbank(sample_rate, n_fft, n_mels)
@@ -178,13 +191,18 @@ class FrameFeatures(nn.Module):
         super().__init__()
         self.config = config
         self.log_mel = LogMel(config.sample_rate, config.n_fft, config.hop_length, config.n_mels)
-        self.fine = LogMel(config.sample_rate, config.n_fft // 4, config.hop_length // 2, config.n_fine_mels)
+        self.fine = LogMel(
+            config.sample_rate, config.n_fft // 4, config.hop_length // 2, config.n_fine_mels
+        )
 
     def forward(self, audio: Tensor) -> Tensor:
         """Features `[B, F, features]` of samples `[B, margin + F * samples_per_frame + margin]`."""
         config, samples = self.config, audio.shape[1]
         step = config.hop_length // config.envelope_steps
-        spares = config.margin - (self.fine.n_fft - self.fine.hop_length) // 2, config.margin - step // 2
+        spares = (
+            config.margin - (self.fine.n_fft - self.fine.hop_length) // 2,
+            config.margin - step // 2,
+        )
         fine, own = (audio[:, spare : samples - spare] for spare in spares)
         envelope = log_envelope(own, step, config.stack * config.envelope_steps)
         parts = [self.log_mel(audio), self.fine(fine), envelope]
@@ -203,7 +221,7 @@ class FrameFeatures(nn.Module):
         return torch.cat([bands + (loudness - self.loudness(features)), envelope], dim=-1)
 
     def with_loudness(self, features: Tensor, loudness: Tensor) -> Tensor:
-        """Features with loud bands moved to this loudness `[..., 1]`: soft ones would get errors of the loud ones.
+        """Features with loud bands moved to this loudness `[..., 1]`: otherwise errors of loud bands leak into soft bands.
 
         Bands that are 40 dB softer than the loudest are left as they are.
         """
@@ -232,13 +250,15 @@ class InverseSTFT(nn.Module):
     def transform(self, audio: Tensor) -> Tensor:
         """Complex spectrum `[B, T, n_fft // 2 + 1]` of samples `[B, T * hop_length]`, zeros beyond the ends."""
         padded = nn.functional.pad(audio, (self.config.margin, self.config.margin))
-        spectrum: Tensor = torch.fft.rfft(padded.unfold(1, self.config.n_fft, self.config.hop_length) * self.window)
+        spectrum: Tensor = torch.fft.rfft(
+            padded.unfold(1, self.config.n_fft, self.config.hop_length) * self.window
+        )
         return spectrum
 
     def forward(self, spectrum: Tensor, inside: Tensor | None = None) -> Tensor:
         """Samples `[B, T * hop_length]` of a complex spectrum `[B, T, n_fft // 2 + 1]`, by weighted overlap-add.
 
-        Frames are left out where `inside` `[T]` is 0. The sum is divided by that of the squared windows.
+        Frames are left out where `inside` `[T]` is 0. The sum is divided by the sum of the squared windows.
         """
         windows = torch.fft.irfft(spectrum, n=self.config.n_fft) * self.window
         batch, count, n_fft = windows.shape
@@ -248,6 +268,8 @@ class InverseSTFT(nn.Module):
         mask = nn.functional.pad(mask, (overlaps - 1, overlaps - 1)).unfold(0, overlaps, 1).flip(1)
         squares = (mask @ (self.window * self.window).reshape(overlaps, -1)).flatten()
         hops = mask_gaps(windows, inside).reshape(batch, count, overlaps, hop).unbind(dim=2)
-        shifted = [nn.functional.pad(part, (0, 0, k, overlaps - 1 - k)) for k, part in enumerate(hops)]
+        shifted = [
+            nn.functional.pad(part, (0, 0, k, overlaps - 1 - k)) for k, part in enumerate(hops)
+        ]
         sums = sum(shifted[1:], shifted[0]).reshape(batch, -1)
         return (sums / squares.clamp_min(1e-4))[:, margin : margin + count * hop]

@@ -18,14 +18,23 @@ def steady(values: Tensor, reach: int, spread: float, inside: Tensor | None = No
     """
     steps, later = values.shape[1], (0, 0, 0, reach)
     sounds = torch.zeros_like(values[0, :, 0]) if inside is None else inside
-    sounds = nn.functional.pad((sounds.diff() != 0).cumsum(0), (1, 0))  # [T], another number for each sound and gap
-    sounds, padded = nn.functional.pad(sounds, (0, reach), value=-1), nn.functional.pad(values, later)
+    sounds = nn.functional.pad(
+        (sounds.diff() != 0).cumsum(0), (1, 0)
+    )  # [T], another number for each sound and gap
+    sounds, padded = (
+        nn.functional.pad(sounds, (0, reach), value=-1),
+        nn.functional.pad(values, later),
+    )
     moved = total = torch.zeros_like(padded)
     for apart in range(1, reach + 1):
-        closeness = (1 - (apart / (reach + 1)) ** 2) * (sounds[apart : apart + steps] == sounds[:steps])[:, None]
+        closeness = (1 - (apart / (reach + 1)) ** 2) * (
+            sounds[apart : apart + steps] == sounds[:steps]
+        )[:, None]
         difference = padded[:, apart : apart + steps] - values
         exponent = difference.detach().square() * (-0.5 / spread**2)
-        weight = exponent.clamp_min(LEAST).exp() * closeness  # of the later step for the earlier one, and the other way
+        weight = (
+            exponent.clamp_min(LEAST).exp() * closeness
+        )  # of the later step for the earlier one, and the other way
         move, earlier = weight * difference, (0, 0, apart, reach - apart)
         moved = moved + nn.functional.pad(move, later) - nn.functional.pad(move, earlier)
         total = total + nn.functional.pad(weight, later) + nn.functional.pad(weight, earlier)

@@ -26,13 +26,17 @@ from distill.codec.spectral import inside_mask
 from distill.codec.tones.layer import STEADY
 from distill.errors import AudioWarning
 
-CHUNK_FRAMES = 512  # code frames processed at once, of a long sound or of several short ones: 11 s at 24 kHz
-MOST_PEAK = 2.0  # of a sound as it is analysed: louder ones would lose more than 1 or 2 dB by their codes of loudness
+CHUNK_FRAMES = (
+    512  # code frames processed at once, of a long sound or of several short sounds: 11 s at 24 kHz
+)
+MOST_PEAK = 2.0  # of a sound as it is analysed: louder sounds would lose more than 1 or 2 dB by their loudness codes
 GAP_FRAMES = REACH  # frames that codewords and averages of gains reach; convolutions over hops reach less far
 
 T = TypeVar("T")
 
-Read = Callable[[int, int], Tensor]  # returns the samples of a sound from the first number up to the second
+Read = Callable[
+    [int, int], Tensor
+]  # returns the samples of a sound from the first number up to the second
 
 
 def within_full_scale(codec: VQVAE, samples: NDArray[np.float32], name: str) -> NDArray[np.float32]:
@@ -53,7 +57,9 @@ def within_full_scale(codec: VQVAE, samples: NDArray[np.float32], name: str) -> 
 
 def encode(codec: VQVAE, audio: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
     """Codes `[B, frames_for(N), Q]` of samples `[B, N]`; `chunk_frames` bounds memory, not the result."""
-    return _encode_from(codec, lambda start, stop: audio[:, start:stop], audio.shape[1], chunk_frames)
+    return _encode_from(
+        codec, lambda start, stop: audio[:, start:stop], audio.shape[1], chunk_frames
+    )
 
 
 @torch.no_grad()
@@ -69,7 +75,9 @@ def _encode_from(codec: VQVAE, read: Read, samples: int, chunk_frames: int) -> T
         begin, end = first * step - margin, last * step + margin
         piece = torch.atleast_2d(read(max(0, begin), min(samples, end))).to(codec.device)
         piece = nn.functional.pad(piece, (max(0, -begin), end - max(0, begin) - piece.shape[1]))
-        latents, tones = (part[:, searched - first : until - first] for part in codec.analyse(piece))
+        latents, tones = (
+            part[:, searched - first : until - first] for part in codec.analyse(piece)
+        )
         found = codec.search(latents, tones, torch.arange(searched, until, device=latents.device))
         if not start:  # allocated once and filled: pieces kept between short-lived tensors would fragment memory
             codes = found.new_empty(len(found), frames, found.shape[2])
@@ -79,15 +87,27 @@ def _encode_from(codec: VQVAE, read: Read, samples: int, chunk_frames: int) -> T
 
 @torch.no_grad()
 def decode(
-    codec: VQVAE, codes: Tensor, noise: Tensor | None = None, chunk_frames: int = CHUNK_FRAMES, draws: int = 1
+    codec: VQVAE,
+    codes: Tensor,
+    noise: Tensor | None = None,
+    chunk_frames: int = CHUNK_FRAMES,
+    draws: int = 1,
 ) -> Tensor:
     """Samples `[draws * B, F * samples_per_frame]` of codes `[B, F, Q]`, with `draws` draws of the noise.
 
     `noise` `[B, F, noise bands]` is as `noise_of` has it, of sounds that were never measured if None. Memory grows with
     the result alone.
     """
-    noise = noise_of(codec, UNKNOWN, codes.shape[1]).expand(len(codes), -1, -1) if noise is None else noise
-    frames, step, stack = codes.shape[1], codec.spectrogram.samples_per_frame, codec.spectrogram.stack
+    noise = (
+        noise_of(codec, UNKNOWN, codes.shape[1]).expand(len(codes), -1, -1)
+        if noise is None
+        else noise
+    )
+    frames, step, stack = (
+        codes.shape[1],
+        codec.spectrogram.samples_per_frame,
+        codec.spectrogram.stack,
+    )
     context = decoded_context(codec)
     audio = torch.empty(draws * len(codes), frames * step, device=codes.device)
     phases = codec.tone.phases(codec.layout.split(codes)[1])
@@ -96,10 +116,17 @@ def decode(
         first, last = max(0, start - context), min(frames, stop + context)
         summed, until = max(0, first - REACH), min(frames, last + REACH)
         latents = codec.dequantise(codes[:, summed:until])[:, first - summed : last - summed]
-        features, positions = codec.unproject(latents), torch.arange(first, last, device=latents.device)
+        features, positions = (
+            codec.unproject(latents),
+            torch.arange(first, last, device=latents.device),
+        )
         own = phases[:, first * stack : last * stack]
-        piece = codec.synthesise(features, codes[:, first:last], noise[:, first:last], positions, draws, own)
-        audio[:, start * step : stop * step] = piece[:, (start - first) * step : (stop - first) * step]
+        piece = codec.synthesise(
+            features, codes[:, first:last], noise[:, first:last], positions, draws, own
+        )
+        audio[:, start * step : stop * step] = piece[
+            :, (start - first) * step : (stop - first) * step
+        ]
     return audio
 
 
@@ -109,16 +136,20 @@ def decoded_context(codec: VQVAE) -> int:
     averages = sum(hops for hops, _ in STEADY) + LOW_STEADY[0]
     # Each match of the envelope reaches into the next frame, that of tones into the one after it, and gains are averaged.
     gains = -(-LOW_STEPS // (codec.spectrogram.stack * codec.spectrogram.envelope_steps))
-    return -(-(averages + codec.decoder.context + overlap) // codec.spectrogram.stack) + (MATCHES + 1) * (2 + gains)
+    return -(-(averages + codec.decoder.context + overlap) // codec.spectrogram.stack) + (
+        MATCHES + 1
+    ) * (2 + gains)
 
 
 def noise_of(codec: VQVAE, about: SideInfo, frames: int) -> Tensor:
     """Log10 of noise to tone `[1, frames, noise bands]` of a sound, on the codec's device."""
-    return torch.from_numpy(by_frame(about.noise, frames, codec.spectrogram.frame_rate))[None].to(codec.device)
+    return torch.from_numpy(by_frame(about.noise, frames, codec.spectrogram.frame_rate))[None].to(
+        codec.device
+    )
 
 
 def encode_each(codec: VQVAE, sounds: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Codes `[F, Q]` of every sound `[N]`, in order; short ones are packed."""
+    """Codes `[F, Q]` of every sound `[N]`, in order; short sounds are packed."""
 
     def whole(sound: Tensor) -> tuple[int, Read]:
         return len(sound), lambda start, stop: sound[start:stop]
@@ -128,7 +159,7 @@ def encode_each(codec: VQVAE, sounds: Iterable[Tensor]) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def encode_each_from(codec: VQVAE, sounds: Iterable[tuple[int, Read]]) -> Iterator[Tensor]:
-    """Codes `[F, Q]` of every sound, in order, of so many samples each, of which long ones are read piece by piece."""
+    """Codes `[F, Q]` of every sound, in order, given their lengths in samples; long sounds are read piece by piece."""
     config = codec.spectrogram
     for run in runs((config.frames_for(sound[0]), sound) for sound in sounds):
         if len(run) == 1:
@@ -138,7 +169,9 @@ def encode_each_from(codec: VQVAE, sounds: Iterable[tuple[int, Read]]) -> Iterat
         gap = max(GAP_FRAMES, -(-codec.margin // config.samples_per_frame))
         row = _PackedRow([config.frames_for(samples) for samples, _ in run], gap)
         positions = row.positions.to(codec.device)
-        audio = row.pack([read(0, samples) for samples, read in run], config.samples_per_frame).to(codec.device)
+        audio = row.pack([read(0, samples) for samples, read in run], config.samples_per_frame).to(
+            codec.device
+        )
         audio = nn.functional.pad(audio, (codec.margin, codec.margin))
         found = codec.search(*codec.analyse(audio, inside_mask(positions)), positions)
         yield from (part[0] for part in row.unpack(found))
@@ -148,13 +181,16 @@ def encode_each_from(codec: VQVAE, sounds: Iterable[tuple[int, Read]]) -> Iterat
 def decode_each(
     codec: VQVAE, codes: Iterable[Tensor], side_info: Iterable[SideInfo] = repeat(UNKNOWN)
 ) -> Iterator[Tensor]:
-    """Samples `[F * samples_per_frame]` of every sound's codes `[F, Q]`, in order; short ones are packed.
+    """Samples `[F * samples_per_frame]` of every sound's codes `[F, Q]`, in order; short sounds are packed.
 
     Of a sound whose side information is stereo they are `[2, F * samples_per_frame]`, of two draws of the noise.
     """
     for run in runs((len(one), (one, about)) for one, about in zip(codes, side_info, strict=False)):
         draws = 1 + any(about.is_stereo for _, about in run)
-        parts, noise = [one for one, _ in run], [noise_of(codec, about, len(one)) for one, about in run]
+        parts, noise = (
+            [one for one, _ in run],
+            [noise_of(codec, about, len(one)) for one, about in run],
+        )
         if len(run) == 1:
             drawn = [decode(codec, parts[0][None].to(codec.device), noise[0], draws=draws)]
         else:

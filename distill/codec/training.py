@@ -55,7 +55,7 @@ from distill.training.task import Task, TrainerSettings, budget_seconds
 from distill.training.trainer import Trainer
 
 PREVIEWS, PREVIEW_NAMES = 4, "names.json"
-FITTED = "fitted"  # name of the fitted codec beside the checkpoints
+FITTED = "fitted"  # name of the fitted codec, next to the checkpoints
 HEALTH_SHOWN = 8  # times in a training
 VAL_LOSSES = ("recon", "mel", "envelope", "commit")
 
@@ -76,7 +76,9 @@ class CodecTraining(Trained):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings of what cannot be held out, and of levels that use few of their codewords."""
-        of_levels = utilization_warnings(self.codebook_health, self.model.layout, self.held_out_frames)
+        of_levels = utilization_warnings(
+            self.codebook_health, self.model.layout, self.held_out_frames
+        )
         return tuple(filter(None, (self.split_remark, *of_levels)))
 
 
@@ -122,13 +124,20 @@ def train_codec(
     config, val_fraction = params.vqvae_config(recordings), params.split.resolve(recordings)
     tier = params.tier_name(recordings)
     by_label = params.corpus.labels == "folder"
-    settings: dict[str, Any] = {"val_fraction": val_fraction, "by_label": by_label, "seed": seed, "tier": tier}
+    settings: dict[str, Any] = {
+        "val_fraction": val_fraction,
+        "by_label": by_label,
+        "seed": seed,
+        "tier": tier,
+    }
     inputs = {"corpus": sha256_file(corpus_folder / MANIFEST)}
     data = CodecData.split(corpus, val_fraction, seed, by_label)
     about = about_corpus(params, inputs["corpus"], corpus.sample_rate, recordings)
     decided_by = (inputs, {**config.model_dump(), **settings})
     derived = config.model_fields_set - params.vqvae.given.keys()
-    with tracked_run("train_vqvae", *decided_by, about, derived, CodecConsole, fabric, state, tracking_root) as run:
+    with tracked_run(
+        "train_vqvae", *decided_by, about, derived, CodecConsole, fabric, state, tracking_root
+    ) as run:
         if data.remark:
             run.console.say(f"warning: {data.remark}")
         trained = _trained(data, config, seed, run)
@@ -155,14 +164,30 @@ def train_codec(
         if not (fidelity and is_artifact(folder, artifact)):
             fidelity = held_out_fidelity(codec, data)
             save_artifact(
-                folder, codec, artifact, result.rows, lambda path: write_previews(path / "previews", codec, data)
+                folder,
+                codec,
+                artifact,
+                result.rows,
+                lambda path: write_previews(path / "previews", codec, data),
             )
             run.store.keep(measured, {}, fidelity)
         shown = ("val_", "train_loss", "codebook/")
-        best = {name: value for name, value in result.best_metrics.items() if name.startswith(shown)}
+        best = {
+            name: value for name, value in result.best_metrics.items() if name.startswith(shown)
+        }
         figures = {**fidelity, **best}
-        run.keep(folder, {**figures, "epoch": result.best_epoch}, {"codec_sha256": artifact.codec_sha256[:12]})
-    return replace(trained, metrics={**figures, **result.counts}, recordings=recordings, tier=tier, store=run.store)
+        run.keep(
+            folder,
+            {**figures, "epoch": result.best_epoch},
+            {"codec_sha256": artifact.codec_sha256[:12]},
+        )
+    return replace(
+        trained,
+        metrics={**figures, **result.counts},
+        recordings=recordings,
+        tier=tier,
+        store=run.store,
+    )
 
 
 def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> CodecTraining:
@@ -173,7 +198,9 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
     run.console.begin(CodecConsole.label)
     task = CodecTask(model, data, config, seed, run.fabric)
     if run.is_first and run.console.status.folder is not None:
-        run = replace(run, observers=(*run.observers, EarlyPreviews(model, data, run.console.status)))
+        run = replace(
+            run, observers=(*run.observers, EarlyPreviews(model, data, run.console.status))
+        )
     same = {"epochs", "learning_rate", "weight_decay", "gradient_clip", "patience", "least_gain"}
     settings = TrainerSettings(
         **config.model_dump(include=same),
@@ -189,7 +216,9 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
     result = Trainer(task, settings, run).run()
     round_weights(model)
     model.cpu().eval()
-    return CodecTraining(result=result, model=model, split_remark=data.remark, held_out_frames=task.held_out_frames)
+    return CodecTraining(
+        result=result, model=model, split_remark=data.remark, held_out_frames=task.held_out_frames
+    )
 
 
 def _fit(model: VQVAE, data: CodecData, seed: int, run: Run) -> None:
@@ -223,11 +252,15 @@ class CodecTask(Task[Crops]):
     model: VQVAE
     figure = "recon_loss"
 
-    def __init__(self, model: VQVAE, data: CodecData, config: VQVAEConfig, seed: int, fabric: Fabric) -> None:
+    def __init__(
+        self, model: VQVAE, data: CodecData, config: VQVAEConfig, seed: int, fabric: Fabric
+    ) -> None:
         corpus, step = data.corpus, model.spectrogram.samples_per_frame
         crop = max(1, round(config.crop_seconds * corpus.sample_rate / step)) * step
         memory, on_cpu = free_memory(), fabric.device.type == "cpu"
-        most = memory // (1350 * crop)  # bytes of a sample in training: measured with batches of 60 and 120 seconds
+        most = memory // (
+            1350 * crop
+        )  # bytes of a sample in training: measured with batches of 60 and 120 seconds
         if config.batch_size < fabric.world_size:
             raise ParamsError(
                 f"vqvae.batch_size: expected at least {fabric.world_size}, a crop for each process, "
@@ -243,7 +276,9 @@ class CodecTask(Task[Crops]):
         self.steps_per_epoch = self.sampler.steps_per_epoch
         self.share, self.distributed = share_of(fabric), Distributed(fabric)
         self.val_pieces = fixed_pieces(corpus, data.held_out, crop, step, 64, self.share)
-        self.num_val_pieces = int(self.distributed.sum(torch.tensor(float(len(self.val_pieces.audio)))))
+        self.num_val_pieces = int(
+            self.distributed.sum(torch.tensor(float(len(self.val_pieces.audio))))
+        )
         held_out_samples = sum(entry.samples for entry in data.held_out)  # the last piece is padded
         self.held_out_frames = min(self.num_val_pieces * crop, held_out_samples) // step
         self.probe_crops = self.sampler.probe(2).to(fabric.device)
@@ -253,13 +288,17 @@ class CodecTask(Task[Crops]):
 
     def batches(self, epoch: int, skip: int) -> Iterable[Crops]:
         """This process's share of each batch of crops, of B / processes."""
-        return (batch.to(self.fabric.device) for batch in self.sampler.batches(epoch, skip, self.share))
+        return (
+            batch.to(self.fabric.device) for batch in self.sampler.batches(epoch, skip, self.share)
+        )
 
     def losses(self, model: nn.Module, batch: Crops) -> dict[str, Tensor]:
-        """Losses of crops, weighted such that their mean over processes is that of the whole batch."""
+        """Losses of crops, weighted so that their mean over processes is the mean of the whole batch."""
         output = cast(VQVAEOutput, model(*batch, DRAWS))
         share = len(batch.audio) * self.fabric.world_size / self.config.batch_size
-        parts = {name: share * value for name, value in self.loss(output.audio, batch.audio).items()}
+        parts = {
+            name: share * value for name, value in self.loss(output.audio, batch.audio).items()
+        }
         parts["commit"] = share * output.commit_loss
         return {
             "train_loss": parts["recon"] + self.config.commitment_weight * parts["commit"],
@@ -272,7 +311,7 @@ class CodecTask(Task[Crops]):
         return float(self.loss(output.audio, self.probe_crops.audio)["recon"])
 
     def validate(self) -> dict[str, float]:
-        """Losses and codebook health on the held-out pieces, of which each process takes its share."""
+        """Losses and codebook health on the held-out pieces; each process takes its share."""
         losses = torch.zeros(self.num_val_pieces, len(VAL_LOSSES), dtype=torch.float64)
         sizes = self.model.architecture.codebook_sizes
         counts = torch.zeros(len(sizes), max(sizes), dtype=torch.float64)
@@ -281,19 +320,31 @@ class CodecTask(Task[Crops]):
             audio, noise = Crops(*some).to(self.fabric.device)
             output = cast(VQVAEOutput, self.model(audio, noise, DRAWS))
             draws = output.audio.unflatten(0, (DRAWS, -1)).unbind(dim=1)  # of each piece [DRAWS, N]
-            for row, drawn, piece in zip(losses[self.share][start:], draws, audio.split(1), strict=False):
+            for row, drawn, piece in zip(
+                losses[self.share][start:], draws, audio.split(1), strict=False
+            ):
                 parts = {**self.loss(drawn, piece), "commit": output.commit_loss}
                 row[:] = torch.stack([parts[name] for name in VAL_LOSSES])
             counts += codeword_counts(output.codes.flatten(0, 1).cpu(), sizes)
         columns = dict(zip(VAL_LOSSES, self.distributed.sum(losses).T.tolist(), strict=True))
         self.held_out_losses = columns["recon"]
-        means = {f"val_{name}_loss": math.fsum(values) / len(values) for name, values in columns.items()}
-        val_loss = means["val_recon_loss"] + self.config.commitment_weight * means["val_commit_loss"]
+        means = {
+            f"val_{name}_loss": math.fsum(values) / len(values) for name, values in columns.items()
+        }
+        val_loss = (
+            means["val_recon_loss"] + self.config.commitment_weight * means["val_commit_loss"]
+        )
         health = codebook_health(self.distributed.sum(counts), sizes)
-        flat = {f"codebook/{level}/{name}": value for level, row in health.items() for name, value in row.items()}
+        flat = {
+            f"codebook/{level}/{name}": value
+            for level, row in health.items()
+            for name, value in row.items()
+        }
         return {"val_loss": val_loss, **means, **flat}
 
-    def events(self, report: Step | Epoch | WatchMetrics) -> Iterator[VQStepMetrics | VQEpochMetrics]:
+    def events(
+        self, report: Step | Epoch | WatchMetrics
+    ) -> Iterator[VQStepMetrics | VQEpochMetrics]:
         """The codec's event for a step or an epoch."""
         match report:
             case Step():
@@ -316,7 +367,9 @@ class CodecTask(Task[Crops]):
                     eta_seconds=(self.config.epochs - report.epoch - 1) * report.epoch_time_s,
                     elapsed_seconds=report.elapsed_seconds,
                     codebook_health=self._health,
-                    utilization_warnings=utilization_warnings(self._health, layout, self.held_out_frames),
+                    utilization_warnings=utilization_warnings(
+                        self._health, layout, self.held_out_frames
+                    ),
                     level_names=layout.names,
                 )
 
@@ -339,11 +392,15 @@ class CodecConsole(ToConsole):
         match event:
             case VQEpochMetrics(epoch=epoch, total_epochs=epochs, utilization_warnings=warnings):
                 if epoch == 0 or (epoch + 1) % math.ceil(epochs / HEALTH_SHOWN) == 0:
-                    named = dict(zip(event.level_names, event.codebook_health.values(), strict=False))
+                    named = dict(
+                        zip(event.level_names, event.codebook_health.values(), strict=False)
+                    )
                     for line in health_lines(named, f"epoch {epoch + 1} of {epochs}"):
                         self.progress.print(line)
                 new = {
-                    level: warning for warning in warnings if (level := warning.partition(":")[0]) not in self._warned
+                    level: warning
+                    for warning in warnings
+                    if (level := warning.partition(":")[0]) not in self._warned
                 }
                 for warning in new.values():
                     self.progress.say(f"warning: epoch {epoch + 1}: {warning}")
@@ -386,17 +443,24 @@ def print_codec(training: CodecTraining, console: Console) -> None:
         console.print(line, soft_wrap=True)
     named = dict(zip(training.model.layout.names, training.codebook_health.values(), strict=True))
     console.print(health_table(named, f"{HEALTH_TITLE}, weights that are kept"))
-    for line in (*(f"warning: {warning}" for warning in training.warnings), *training.result.further_remarks):
+    for line in (
+        *(f"warning: {warning}" for warning in training.warnings),
+        *training.result.further_remarks,
+    ):
         console.print(line, soft_wrap=True)
 
 
 def write_previews(folder: Path, codec: VQVAE, data: CodecData) -> None:
     """Write a few held-out recordings and what a codec makes of them: two sounds of each, an image of both, and names."""
     rate, names = data.corpus.sample_rate, dict[str, str]()
-    for number, entry in enumerate(data.held_out[:: max(1, len(data.held_out) // PREVIEWS)][:PREVIEWS]):
+    for number, entry in enumerate(
+        data.held_out[:: max(1, len(data.held_out) // PREVIEWS)][:PREVIEWS]
+    ):
         ((original, decoded),) = decoded_pairs(codec, data.corpus, [entry], seconds=5.0)
         for name, sound in (("original", original), ("best", decoded)):
-            peak = np.float32(max(1.0, np.abs(sound).max(initial=0.0)))  # softer where it would clip
+            peak = np.float32(
+                max(1.0, np.abs(sound).max(initial=0.0))
+            )  # softer where it would clip
             write_audio(folder / f"preview_{number}_{name}.wav", sound / peak, rate)
         rows = [(f"{entry.path}, held out", original), ("from codes", decoded)]
         write_spectrograms(folder / f"preview_{number}.png", rows, rate)

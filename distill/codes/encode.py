@@ -42,7 +42,9 @@ BLOCK_RECORDINGS = 64
 BLOCK_FRAMES = 1 << 14  # about 6 minutes of sound
 
 Block = Sequence[tuple[ManifestRow, View]]  # views of consecutive recordings
-CodedView = tuple[str, int, str, NDArray[np.uint16]]  # recording id, view index, group, codes [F, Q]
+CodedView = tuple[
+    str, int, str, NDArray[np.uint16]
+]  # recording id, view index, group, codes [F, Q]
 
 
 def code_corpus(
@@ -75,24 +77,36 @@ def code_corpus(
     )
     codec.to(device_of(execution) if executor.is_here else "cpu")
     counts = _LevelCounts(codec.layout.codebook_sizes)
-    with ProgressReport("encode") as progress, atomic_folder(folder) as temporary, work_folder(kept, temporary) as work:
+    with (
+        ProgressReport("encode") as progress,
+        atomic_folder(folder) as temporary,
+        work_folder(kept, temporary) as work,
+    ):
         if plan.too_loud:
             progress.say(
                 f"warning: {len(plan.too_loud)} of {len(corpus.entries)} recordings are louder than those that the "
                 f"codec learnt, such as {one_line(plan.too_loud[0])}; made softer"
             )
         cache = Cache(work, work_version("encode_codes", codec_sha256, codec.device.type))
-        samples = Corpus(corpus.folder.absolute(), corpus.sample_rate, ())  # workers need no entries
+        samples = Corpus(
+            corpus.folder.absolute(), corpus.sample_rate, ()
+        )  # workers need no entries
         show = _Shown(progress, len(plan.recordings))
         encode = partial(_encode_block, codec, samples)
         paths = map_cached(encode, plan.blocks, _key, executor, cache, show, [samples.folder])
         views = counts.counting(_coded_views(plan.blocks, paths))
-        write_corpus_codes(temporary, config, codewords_of(codec).numpy(), plan.recordings, views, plan.side_info)
+        write_corpus_codes(
+            temporary, config, codewords_of(codec).numpy(), plan.recordings, views, plan.side_info
+        )
         cache.keep_only(paths)
         taken = time.monotonic() - began
-        for warning in utilization_warnings(counts.health(), codec.layout, counts.frames, "all recordings"):
+        for warning in utilization_warnings(
+            counts.health(), codec.layout, counts.frames, "all recordings"
+        ):
             progress.say(f"warning: {warning}")
-        progress.say(f"{counts.frames} frames, {plan.views} views of each training recording, {taken:.1f} s")
+        progress.say(
+            f"{counts.frames} frames, {plan.views} views of each training recording, {taken:.1f} s"
+        )
     codec.cpu()
     tokens = counts.frames * codec.architecture.num_quantizers
     return {"frames": counts.frames, "tokens": tokens, "views": plan.views, **counts.use()}
@@ -118,20 +132,37 @@ def _plan(codec: VQVAE, corpus: Corpus, params: Params, by_label: bool) -> _Plan
     transpose = params.prior_config(len(corpus.entries)).transpose
     data = CodecData.split(corpus, fraction, params.seed, by_label)
     rows: list[tuple[ManifestRow, Side]] = [(entry, "train") for entry in data.train]
-    rows = sorted(rows + [(entry, "val") for entry in data.held_out], key=lambda row: row[0].path)  # corpus order
+    rows = sorted(
+        rows + [(entry, "val") for entry in data.held_out], key=lambda row: row[0].path
+    )  # corpus order
     has_labels, geometry = params.corpus.labels == "folder", codec.spectrogram
-    recordings = [RecordingRow(entry.recording_id, entry.path, entry.label * has_labels, side) for entry, side in rows]
+    recordings = [
+        RecordingRow(entry.recording_id, entry.path, entry.label * has_labels, side)
+        for entry, side in rows
+    ]
     side_info = [corpus.side_info(entry) for entry, _ in rows]
     own_views, sizes, too_loud = [], [], set()
     for entry, side in rows:
-        views = views_of(entry, count if side == "train" else 1, geometry.samples_per_frame, params.seed, transpose)
-        above = max(1.0, entry.peak * codec.architecture.input_gain / MOST_PEAK)  # see `within_full_scale`
+        views = views_of(
+            entry,
+            count if side == "train" else 1,
+            geometry.samples_per_frame,
+            params.seed,
+            transpose,
+        )
+        above = max(
+            1.0, entry.peak * codec.architecture.input_gain / MOST_PEAK
+        )  # see `within_full_scale`
         if above > 1:
             too_loud.add(entry.path)
         own_views.append([replace(view, gain=view.gain / above) for view in views])
         sizes.append(sum(geometry.frames_for(view.samples(entry)) for view in own_views[-1]))
-    cuts = cut_blocks([row.recording_id for row in recordings], sizes, BLOCK_RECORDINGS, BLOCK_FRAMES)
-    blocks = [[(rows[index][0], view) for index in cut for view in own_views[index]] for cut in cuts]
+    cuts = cut_blocks(
+        [row.recording_id for row in recordings], sizes, BLOCK_RECORDINGS, BLOCK_FRAMES
+    )
+    blocks = [
+        [(rows[index][0], view) for index in cut for view in own_views[index]] for cut in cuts
+    ]
     return _Plan(recordings, side_info, blocks, count, sorted(too_loud))
 
 
@@ -147,7 +178,9 @@ class _LevelCounts:
         for view in views:
             _, number, _, codes = view
             if number == 0:
-                self._counts.add_(codeword_counts(torch.from_numpy(codes.astype(np.int64)), self._sizes))
+                self._counts.add_(
+                    codeword_counts(torch.from_numpy(codes.astype(np.int64)), self._sizes)
+                )
             yield view
 
     @property
@@ -179,7 +212,10 @@ class _Shown:
 
 def _key(block: Block) -> str:
     """Cache key of a block: hash of everything except the codec on which its codes depend."""
-    views = [[entry.pcm_sha256, view.shift, view.gain, view.semitones, view.decibels] for entry, view in block]
+    views = [
+        [entry.pcm_sha256, view.shift, view.gain, view.semitones, view.decibels]
+        for entry, view in block
+    ]
     return sha256_json(views)[:32]
 
 
@@ -194,10 +230,15 @@ def _encode_block(codec: VQVAE, corpus: Corpus, block: Block, path: Path) -> Non
     """Write the codes `[F, Q]` of each view of a block."""
 
     def sound(entry: ManifestRow, view: View) -> tuple[int, Callable[[int, int], Tensor]]:
-        return view.samples(entry), lambda start, stop: waveform(corpus, entry, start, stop - start, view)
+        return view.samples(entry), lambda start, stop: waveform(
+            corpus, entry, start, stop - start, view
+        )
 
     coded = encode_each_from(codec, (sound(entry, view) for entry, view in block))
-    write_bytes(path, save({f"{n:05d}": codes.cpu().numpy().astype(np.uint16) for n, codes in enumerate(coded)}))
+    write_bytes(
+        path,
+        save({f"{n:05d}": codes.cpu().numpy().astype(np.uint16) for n, codes in enumerate(coded)}),
+    )
 
 
 def _read_block(path: Path) -> list[NDArray[np.uint16]]:
@@ -205,4 +246,6 @@ def _read_block(path: Path) -> list[NDArray[np.uint16]]:
     try:
         return [codes for _, codes in sorted(load_file(path).items())]
     except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path}: expected codes of recordings, found {error}; remove it and run again") from error
+        raise ArtifactError(
+            f"{path}: expected codes of recordings, found {error}; remove it and run again"
+        ) from error

@@ -104,9 +104,13 @@ def load_codes(codec: VQVAE, path: Path) -> list[NamedCodes]:
     """Read and check the recordings in a file of this codec's codes. Raises ArtifactError."""
     values, stored = read_header(path, KIND)
     try:
-        header = CodesHeader.model_validate({key: value for key, value in values.items() if key not in OWN})
+        header = CodesHeader.model_validate(
+            {key: value for key, value in values.items() if key not in OWN}
+        )
     except ValidationError as error:
-        raise ArtifactError(f"{path}: expected a valid header, found {first_problem(error)}; {AGAIN}") from error
+        raise ArtifactError(
+            f"{path}: expected a valid header, found {first_problem(error)}; {AGAIN}"
+        ) from error
     ours = CodesHeader.of_codec(codec, header.recordings)
     if header.codec_sha256 != ours.codec_sha256:
         raise ArtifactError(
@@ -120,9 +124,14 @@ def load_codes(codec: VQVAE, path: Path) -> list[NamedCodes]:
             f"{path}: expected the noise floors of its recordings, found a file made before they were kept; {AGAIN}"
         )
     if [entry.key for entry in header.recordings] != sorted(stored.keys() - SIDE_INFO_ARRAYS):
-        raise ArtifactError(f"{path}: expected one tensor for each recording it names, found others; {AGAIN}")
+        raise ArtifactError(
+            f"{path}: expected one tensor for each recording it names, found others; {AGAIN}"
+        )
     for entry in header.recordings:
-        tensor, expected = stored[entry.key], (codec.spectrogram.frames_for(entry.samples), header.num_quantizers)
+        tensor, expected = (
+            stored[entry.key],
+            (codec.spectrogram.frames_for(entry.samples), header.num_quantizers),
+        )
         if tensor != ("U16", expected):
             raise ArtifactError(
                 f"{path}: expected uint16 codes {list(expected)} for the {entry.samples} samples of {entry.name}, "
@@ -131,7 +140,9 @@ def load_codes(codec: VQVAE, path: Path) -> list[NamedCodes]:
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path}: expected {KIND.name}, found a damaged file ({error}); {AGAIN}") from error
+        raise ArtifactError(
+            f"{path}: expected {KIND.name}, found a damaged file ({error}); {AGAIN}"
+        ) from error
     for entry in header.recordings:
         if problem := out_of_range(tensors[entry.key], header.codebook_sizes):
             raise ArtifactError(f"{path}: {entry.name}: {problem}; {AGAIN}")
@@ -198,13 +209,19 @@ def encode_files(
 
     for path, codes in zip(paths, encode_each(codec, sounds()), strict=True):
         number = len(recordings)
-        recordings.append(NamedCodes(_printable(path.name), lengths[number], codes.cpu().numpy(), side_info[number]))
+        recordings.append(
+            NamedCodes(
+                _printable(path.name), lengths[number], codes.cpu().numpy(), side_info[number]
+            )
+        )
         progress(len(recordings), len(paths), path.name)
     seconds = sum(lengths) / rate
     speed = seconds / (time.monotonic() - began)
     check_replaceable("-o", [output], replace)  # it may have changed meanwhile
     write_codes(output, codec, recordings)
-    return Encoded(len(recordings), seconds, sum(len(recording.codes) for recording in recordings), speed)
+    return Encoded(
+        len(recordings), seconds, sum(len(recording.codes) for recording in recordings), speed
+    )
 
 
 def decode_file(
@@ -235,7 +252,9 @@ def decode_file(
     written = []
     with whole as folder:
         side_info = (recording.side_info for recording in recordings)
-        sounds = decode_each(codec, (torch.from_numpy(recording.codes) for recording in recordings), side_info)
+        sounds = decode_each(
+            codec, (torch.from_numpy(recording.codes) for recording in recordings), side_info
+        )
         for name, path, recording, sound in zip(names, targets, recordings, sounds, strict=True):
             first, *other = np.atleast_2d(sound[..., : recording.samples].cpu().numpy())
             audio = upmixed(first, other[0], recording.side_info.image, rate) if other else first
@@ -275,4 +294,7 @@ def printable_stem(path: PurePath) -> str:
 
 
 def _printable(name: str) -> str:
-    return "".join(character if character.isprintable() and character not in "/\\" else "_" for character in name)
+    return "".join(
+        character if character.isprintable() and character not in "/\\" else "_"
+        for character in name
+    )

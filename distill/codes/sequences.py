@@ -34,7 +34,9 @@ def eos_token(codebook_size: int) -> int:
 def possible_tokens(codebook_sizes: Sequence[int]) -> NDArray[np.bool_]:
     """Mask `[Q, V + 2]` of each level's possible tokens: its codes, and EOS at the first. BOS is never predicted."""
     size = max(codebook_sizes)
-    possible: NDArray[np.bool_] = np.arange(size + NUM_SPECIAL_TOKENS) < np.array(codebook_sizes)[:, None]
+    possible: NDArray[np.bool_] = (
+        np.arange(size + NUM_SPECIAL_TOKENS) < np.array(codebook_sizes)[:, None]
+    )
     possible[0, eos_token(size)] = True
     return possible
 
@@ -85,7 +87,9 @@ class CodeSequences:
         self.codebook_size, self.num_quantizers = max(codebook_sizes), len(codebook_sizes)
         self._recordings = recordings
         self.lengths = np.array([len(codes) for codes in recordings], dtype=np.int64) + 2
-        self.labels, self.folds = (np.broadcast_to(own, len(recordings)).astype(np.int64) for own in (labels, folds))
+        self.labels, self.folds = (
+            np.broadcast_to(own, len(recordings)).astype(np.int64) for own in (labels, folds)
+        )
 
     def read(self, sequence: int, start: int, stop: int) -> NDArray[np.int64]:
         """Read frames `start` to `stop` of a sequence, at least one: `[stop - start, Q]`."""
@@ -103,7 +107,9 @@ class CodeSequences:
     def joined(self) -> NDArray[np.int64]:
         """Concatenate all sequences: `[n, Q]`."""
         none = np.zeros((0, self.num_quantizers), dtype=np.int64)
-        return np.concatenate([none, *(self.read(index, 0, length) for index, length in enumerate(self.lengths))])
+        return np.concatenate(
+            [none, *(self.read(index, 0, length) for index, length in enumerate(self.lengths))]
+        )
 
     def count_targets(self, windows: Sequence["Window"]) -> int:
         """Count the targets of windows: every code, and each EOS frame as a single target."""
@@ -133,7 +139,10 @@ def covering_windows(lengths: Sequence[int], context_frames: int) -> list[Window
 
 
 def random_windows(
-    lengths: Sequence[int], counts: Sequence[int], context_frames: int, generator: np.random.Generator
+    lengths: Sequence[int],
+    counts: Sequence[int],
+    context_frames: int,
+    generator: np.random.Generator,
 ) -> list[Window]:
     """Stratified random windows, `counts[i]` of sequence `i`; starts and ends of sequences are not underrepresented."""
     windows = []
@@ -200,7 +209,13 @@ def pad_batch(
         return padded
 
     labels, folds = by_row(sequences.labels), by_row(sequences.folds)
-    return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(positions), labels, folds)
+    return Batch(
+        torch.from_numpy(inputs),
+        torch.from_numpy(targets),
+        torch.from_numpy(positions),
+        labels,
+        folds,
+    )
 
 
 def flatten_codes(codes: Tensor) -> Tensor:

@@ -116,7 +116,9 @@ class CodesReader:
     """Reads the folder that `write_corpus_codes` wrote. Raises ArtifactError."""
 
     def __init__(self, folder: Path) -> None:
-        self.config = CodesConfig.model_validate(read_json(folder / "config.json", "the geometry of codes"))
+        self.config = CodesConfig.model_validate(
+            read_json(folder / "config.json", "the geometry of codes")
+        )
         self.rows = read_rows(folder / INDEX, IndexRow, "the index of codes", INDEX_SCHEMA)
         self._shards = ShardReader(folder, "codes")
         self._folder = folder
@@ -136,7 +138,9 @@ class CodesReader:
 
     def recordings(self) -> dict[str, RecordingRow]:
         """Path, label and side of each recording, by id."""
-        rows = read_rows(self._folder / RECORDINGS, RecordingRow, "the names of recordings", RECORDINGS_SCHEMA)
+        rows = read_rows(
+            self._folder / RECORDINGS, RecordingRow, "the names of recordings", RECORDINGS_SCHEMA
+        )
         return {row.recording_id: row for row in rows}
 
     def side_info(self) -> dict[str, SideInfo]:
@@ -178,7 +182,11 @@ def rows_by_side(reader: CodesReader, split: Path) -> dict[Side, dict[str, list[
     sides = {row.recording_id: row.side for row in read_split(split)}
     missing = [row.recording_id for row in reader.rows if row.recording_id not in sides]
     if missing:
-        raise damaged(split, "a side for every recording", f"none for {len(missing)} of them (such as {missing[0]})")
+        raise damaged(
+            split,
+            "a side for every recording",
+            f"none for {len(missing)} of them (such as {missing[0]})",
+        )
     by_side: dict[Side, dict[str, list[IndexRow]]] = {"train": {}, "val": {}}
     for row in reader.rows:
         side = sides[row.recording_id]

@@ -28,7 +28,9 @@ def plucked_string(
     """
     radians = 2 * np.pi * frequency / DEMO_SAMPLE_RATE
     period = DEMO_SAMPLE_RATE / frequency
-    loss = np.array([1, 1]) / 2 + np.array([1, -1]) * (0.1 + 0.3 * brightness)  # two-tap average of the loop
+    loss = np.array([1, 1]) / 2 + np.array([1, -1]) * (
+        0.1 + 0.3 * brightness
+    )  # two-tap average of the loop
     response = loss[0] + loss[1] * np.exp(-1j * radians)
     loss *= 10 ** (-_RING_DB / 20 / (frequency * seconds)) / np.abs(response)
 
@@ -50,7 +52,11 @@ def plucked_string(
     shift = max(1, round(pick_position * period))
     pluck[shift:] -= pluck[:-shift].copy()
     string: Samples = signal.lfilter(forward, feedback, pluck)
-    body = ((104.0, 8.0, 1.2), (207.0, 12.0, 0.9), (392.0, 14.0, 0.5))  # Hz, Q, gain of resonances: a small guitar
+    body = (
+        (104.0, 8.0, 1.2),
+        (207.0, 12.0, 0.9),
+        (392.0, 14.0, 0.5),
+    )  # Hz, Q, gain of resonances: a small guitar
     return string + sum(
         gain * np.asarray(signal.lfilter(*signal.iirpeak(hertz, quality, DEMO_SAMPLE_RATE), string))
         for hertz, quality, gain in body
@@ -58,7 +64,12 @@ def plucked_string(
 
 
 def struck_bar(
-    rng: Generator, frequency: float, seconds: float, ratios: Sequence[float], hardness: float, tremolo: float = 0.0
+    rng: Generator,
+    frequency: float,
+    seconds: float,
+    ratios: Sequence[float],
+    hardness: float,
+    tremolo: float = 0.0,
 ) -> Samples:
     """Bar whose modes lie at `ratios` times `frequency` (Hz), hit by a mallet of `hardness` 0 to 1.
 
@@ -68,7 +79,12 @@ def struck_bar(
     stretch = np.asarray(ratios)
     contact_seconds = 0.0015 * 0.05**hardness
     strike = 1 / (1 + (2 * frequency * stretch * contact_seconds) ** 2)
-    bar = _modes(frequency * stretch, strike * rng.uniform(0.8, 1.2, stretch.size), seconds / stretch**0.8, seconds)
+    bar = _modes(
+        frequency * stretch,
+        strike * rng.uniform(0.8, 1.2, stretch.size),
+        seconds / stretch**0.8,
+        seconds,
+    )
     knock = _filter(rng.standard_normal(bar.size), "lowpass", 0.5 / contact_seconds)
     bar += (0.1 + 0.3 * hardness) * knock * _decay(0.03, seconds)
     discs = 0.5 - 0.5 * np.cos(2 * np.pi * 5.5 * _time(seconds))
@@ -98,7 +114,11 @@ def snare(rng: Generator, frequency: float, seconds: float, wires: float) -> Sam
     shell = _modes(modes, levels, np.array([0.5, 0.4]) * seconds, seconds, bend=0.1)
     rattle = _filter(rng.standard_normal(shell.size), "bandpass", (1200, 11000), order=1)
     crack = _filter(rng.standard_normal(shell.size), "highpass", 2500)
-    return shell + 1.5 * wires * rattle * _decay(seconds, seconds) + 0.6 * crack * _decay(0.03, seconds)
+    return (
+        shell
+        + 1.5 * wires * rattle * _decay(seconds, seconds)
+        + 0.6 * crack * _decay(0.03, seconds)
+    )
 
 
 def hat(rng: Generator, seconds: float, cutoff: float) -> Samples:
@@ -125,7 +145,9 @@ def clap(rng: Generator, seconds: float, frequency: float) -> Samples:
     return np.asarray(envelope * noise)
 
 
-def fm_bell(rng: Generator, frequency: float, seconds: float, ratio: float, index: float) -> Samples:
+def fm_bell(
+    rng: Generator, frequency: float, seconds: float, ratio: float, index: float
+) -> Samples:
     """Bell by frequency modulation (Chowning 1973): inharmonic `ratio` of modulator to carrier, decaying `index`.
 
     The modulator is tuned a fraction of a hertz off, because the partials of a cast bell come in beating pairs.
@@ -133,12 +155,16 @@ def fm_bell(rng: Generator, frequency: float, seconds: float, ratio: float, inde
     time = _time(seconds)
     modulators = ratio * frequency + rng.uniform(0.3, 0.9) * np.array([[-1.0], [1.0]])  # [2, 1] Hz
     depth = index * _decay(1.6 * seconds, seconds)
-    pair = np.sin(2 * np.pi * frequency * time + depth * np.sin(2 * np.pi * modulators * time))  # [2, N]
+    pair = np.sin(
+        2 * np.pi * frequency * time + depth * np.sin(2 * np.pi * modulators * time)
+    )  # [2, N]
     hum = 0.15 * np.sin(np.pi * frequency * time)
     return np.asarray((pair.mean(axis=0) + hum) * _decay(seconds, seconds))
 
 
-def noise_sweep(rng: Generator, seconds: float, centres: Sequence[float], resonance: float, peak: float) -> Samples:
+def noise_sweep(
+    rng: Generator, seconds: float, centres: Sequence[float], resonance: float, peak: float
+) -> Samples:
     """White noise through a resonant band-pass that glides through `centres` (Hz), loudest at `peak` (0 to 1) of it.
 
     The filter is applied as the gain of two resonators of Q `resonance` in series on short-time spectra.
@@ -155,7 +181,9 @@ def noise_sweep(rng: Generator, seconds: float, centres: Sequence[float], resona
     return np.asarray(swept[: noise.size] * swell)
 
 
-def chord(rng: Generator, frequencies: Sequence[float], seconds: float, brightness: float, attack: float) -> Samples:
+def chord(
+    rng: Generator, frequencies: Sequence[float], seconds: float, brightness: float, attack: float
+) -> Samples:
     """Pad: three slightly detuned voices with their own vibrato for each of `frequencies` (Hz).
 
     `brightness` 0 to 1 sets how slowly the harmonics fall off; `attack` is the rise in seconds.
@@ -166,24 +194,34 @@ def chord(rng: Generator, frequencies: Sequence[float], seconds: float, brightne
         for detune_cents in (-6.0, 0.0, 6.0):
             rate, start = rng.uniform(4.6, 5.8), rng.uniform(0, 2 * np.pi)
             cents = detune_cents + rng.normal(0, 1) + 5 * np.sin(2 * np.pi * rate * time + start)
-            total += _harmonics(rng, frequency * 2 ** (cents / 1200), frequency, 2.2 - 1.2 * brightness)
+            total += _harmonics(
+                rng, frequency * 2 ** (cents / 1200), frequency, 2.2 - 1.2 * brightness
+            )
     return total * _swell(seconds, attack, 0.35 * seconds)
 
 
-def blown_pipe(rng: Generator, frequency: float, seconds: float, breath: float, brightness: float) -> Samples:
+def blown_pipe(
+    rng: Generator, frequency: float, seconds: float, breath: float, brightness: float
+) -> Samples:
     """Flute: a tone held at `frequency` (Hz) that starts a little flat, then vibrates, in the noise of the breath.
 
-    `breath` is the level of the noise beside the tone, which is louder at the start; `brightness` is as for `chord`.
+    `breath` is the level of the noise next to the tone, which is louder at the start; `brightness` is as for `chord`.
     """
     time = _time(seconds)
     vibrato = np.sin(2 * np.pi * rng.uniform(4.8, 5.6) * time) * (time / 0.6).clip(0, 1)
     hertz = frequency * 2 ** ((8 * vibrato - 30 * _decay(0.15, seconds)) / 1200)
     tone = _harmonics(rng, hertz, frequency, 3.0 - 1.2 * brightness) * (1 + 0.1 * vibrato)
-    air = _filter(rng.standard_normal(time.size), "bandpass", (0.8 * frequency, 9 * frequency), order=1)
-    return np.asarray((tone + breath * air * (1 + 3 * _decay(0.2, seconds))) * _swell(seconds, 0.06, 0.2))
+    air = _filter(
+        rng.standard_normal(time.size), "bandpass", (0.8 * frequency, 9 * frequency), order=1
+    )
+    return np.asarray(
+        (tone + breath * air * (1 + 3 * _decay(0.2, seconds))) * _swell(seconds, 0.06, 0.2)
+    )
 
 
-def glide(rng: Generator, frequencies: Sequence[float], seconds: float, brightness: float, hold: float) -> Samples:
+def glide(
+    rng: Generator, frequencies: Sequence[float], seconds: float, brightness: float, hold: float
+) -> Samples:
     """Synthesiser whose pitch glides through `frequencies` (Hz), each held `hold` times as long as a glide takes."""
     ends = np.cumsum([part for _ in frequencies for part in (hold, 1.0)][:-1])
     times = np.concatenate([[0.0], ends]) / ends[-1] * seconds
@@ -197,7 +235,7 @@ def _time(seconds: float) -> Samples:
 
 
 def _swell(seconds: float, rise: float, fall: float) -> Samples:
-    """Envelope `[N]` that rises and falls in so many seconds."""
+    """Envelope `[N]` that rises for `rise` and falls for `fall` seconds."""
     time = _time(seconds)
     edges = np.minimum(time / rise, (seconds - time) / fall).clip(0, 1)
     return np.asarray(0.5 - 0.5 * np.cos(np.pi * edges))
@@ -210,7 +248,9 @@ def _harmonics(rng: Generator, hertz: Samples, highest: float, slope: float) -> 
     weights = numbers**-slope * np.exp(1j * rng.uniform(0, 2 * np.pi, numbers.size))
     weights[numbers * highest > 0.45 * DEMO_SAMPLE_RATE] = 0
     # Harmonic k is the k-th power of the fundamental's rotation, so the sum is a polynomial in it.
-    return np.asarray(np.polynomial.polynomial.polyval(np.exp(1j * phase), np.concatenate([[0], weights])).imag)
+    return np.asarray(
+        np.polynomial.polynomial.polyval(np.exp(1j * phase), np.concatenate([[0], weights])).imag
+    )
 
 
 def _decay(ring: float, seconds: float) -> Samples:
@@ -219,7 +259,12 @@ def _decay(ring: float, seconds: float) -> Samples:
 
 
 def _modes(
-    frequencies: Samples, amplitudes: Samples, rings: Samples, seconds: float, phases: Any = 0.0, bend: float = 0.0
+    frequencies: Samples,
+    amplitudes: Samples,
+    rings: Samples,
+    seconds: float,
+    phases: Any = 0.0,
+    bend: float = 0.0,
 ) -> Samples:
     """Sum of decaying sines `[N]`, one for each entry of `[modes]` arrays; `bend` raises their initial pitch."""
     bent = _time(seconds) + bend * np.cumsum(_decay(0.3, seconds)) / DEMO_SAMPLE_RATE
@@ -227,7 +272,9 @@ def _modes(
     modes = np.broadcast_arrays(frequencies, amplitudes, rings, phases)
     for frequency, amplitude, ring, start in zip(*modes, strict=True):
         if frequency < 0.45 * DEMO_SAMPLE_RATE:
-            total += amplitude * np.sin(2 * np.pi * frequency * bent + start) * _decay(ring, seconds)
+            total += (
+                amplitude * np.sin(2 * np.pi * frequency * bent + start) * _decay(ring, seconds)
+            )
     return total
 
 

@@ -90,7 +90,9 @@ def _flac(path: Path, samples: NDArray[np.float32]) -> bytes:
 
 
 def _another(path: Path) -> AudioError:
-    return AudioError(f"{path}: expected no file, or this recording, found another; name another folder")
+    return AudioError(
+        f"{path}: expected no file, or this recording, found another; name another folder"
+    )
 
 
 def _master(samples: Samples, peak_dbfs: float) -> NDArray[np.float32]:

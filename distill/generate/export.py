@@ -29,7 +29,7 @@ from distill.codec.streaming import decoded_context, noise_of
 from distill.codec.tones.layer import PARTIALS
 from distill.codes.sequences import bos_token, eos_token
 from distill.errors import ParamsError
-from distill.generate.policies import Draw, Policy, Sampling, chain, keep
+from distill.generate.processors import LogitsProcessor, Sampling, SamplingStep, chain, keep
 from distill.generate.sampling import draw, undo_label_smoothing
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.base import Prior
@@ -74,7 +74,9 @@ class DecoderGraph(Graph):
             "tunings": TUNINGS,
             "partials": PARTIALS,
             "noise": STEPS[np.median(rows, axis=0).astype(int)].round(1).tolist(),
-            "ratios": [[ratio for ratio in ratios if ratio] for ratios in codec.tone.ratios.tolist()],
+            "ratios": [
+                [ratio for ratio in ratios if ratio] for ratios in codec.tone.ratios.tolist()
+            ],
         }
         codes = torch.ones(1, FRAMES, len(levels), dtype=torch.int64)
         phases = codec.tone.phases(codec.layout.split(codes)[1])
@@ -106,7 +108,9 @@ class GrowingCache(KeyValueCache):
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `KeyValueCache`."""
-        self.layers[layer] = torch.cat([self.layers[layer], torch.stack([key, value], dim=1)], dim=3)
+        self.layers[layer] = torch.cat(
+            [self.layers[layer], torch.stack([key, value], dim=1)], dim=3
+        )
         key, value = self.layers[layer].unbind(1)
         mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool).tril(self.length)
         return scaled_dot_product_attention(query, key, value, attn_mask=mask)
@@ -143,7 +147,11 @@ class FrameGraph(Graph):
             "kept": torch.full((1, levels), -1),
         }
         new, past = Dim("new", min=1, max=1 << 20), Dim("past", min=0, max=1 << 20)
-        self.sizes = {name: {} for name in self.example} | {"frames": {1: new}, "past": {1: past}, "cache": {4: past}}
+        self.sizes = {name: {} for name in self.example} | {
+            "frames": {1: new},
+            "past": {1: past},
+            "cache": {4: past},
+        }
 
     def forward(
         self,
@@ -166,23 +174,32 @@ class FrameGraph(Graph):
         """
         prior = self.prior
         state = prior.start(label)
-        state.positions, state.count, state.frames, state.cache = position, past.shape[1], past, GrowingCache(cache)
+        state.positions, state.count, state.frames, state.cache = (
+            position,
+            past.shape[1],
+            past,
+            GrowingCache(cache),
+        )
         prior.advance(frames, state, newest=1)
-        policies = chain(Sampling(), prior.shape.layout, [_temper(temperature), keep(kept[:, None])])
+        processors = chain(
+            Sampling(), prior.shape.layout, [_temper(temperature), keep(kept[:, None])]
+        )
         codes, end = frames[:, 0, :0], torch.tensor([eos_token(prior.codebook_size)])
         for level, size in enumerate(prior.shape.codebook_sizes):
             logits = prior.next_logits(codes, state).float()
             is_end = one_hot(end, logits.shape[1]).bool()
-            possible = logits[:, :size] if level else logits.masked_fill(is_end & ~may_end, -torch.inf)
+            possible = (
+                logits[:, :size] if level else logits.masked_fill(is_end & ~may_end, -torch.inf)
+            )
             shares = undo_label_smoothing(possible, self.smoothing[level], size)
-            step = Draw(0, level, torch.zeros(1, dtype=torch.int64), codes, codes)
-            for policy in policies:
-                shares = policy(shares, step)
+            step = SamplingStep(0, level, torch.zeros(1, dtype=torch.int64), codes, codes)
+            for processor in processors:
+                shares = processor(shares, step)
             codes = torch.cat([codes, draw(shares, numbers[:, level])[:, None]], dim=1)
         return codes, torch.stack(state.cache.layers)
 
 
-def _temper(temperature: Tensor) -> Policy:
+def _temper(temperature: Tensor) -> LogitsProcessor:
     """Temperature `[1]` as in `truncation`, but as an input of the graph."""
     return lambda shares, _: shares.pow(1 / temperature)
 
@@ -231,9 +248,15 @@ def _write(graph: Graph, path: Path) -> None:
     logging.getLogger("torch.onnx._internal.exporter").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings concern the exporter's internals
-        traced = torch.export.export(graph, (), graph.example, dynamic_shapes=graph.sizes, strict=False)
-        traced = traced.run_decompositions({windows.periodic: _hann_window, windows.default: _hann_window})
-        program = cast(Any, torch.onnx.export(traced, dynamo=True, verbose=False, output_names=graph.outputs))
+        traced = torch.export.export(
+            graph, (), graph.example, dynamic_shapes=graph.sizes, strict=False
+        )
+        traced = traced.run_decompositions(
+            {windows.periodic: _hann_window, windows.default: _hann_window}
+        )
+        program = cast(
+            Any, torch.onnx.export(traced, dynamo=True, verbose=False, output_names=graph.outputs)
+        )
     for node in program.model.graph:
         node.metadata_props.clear()  # holds source lines with folder names
     program.model.doc_string = MARK

@@ -57,10 +57,27 @@ MEANINGS: dict[Fault, str] = {
     "length": "it is shorter than any recording",
 }
 FAULTS = tuple(MEANINGS)
-WITH_LENGTH: tuple[Fault, ...] = ("drone", "stutter", "attack", "loud", "band")  # for sounds of a requested length
-AT_NOTES: tuple[Fault, ...] = ("drone", "stutter", "attack", "loud", "ending", "length")  # for sounds at notes
+WITH_LENGTH: tuple[Fault, ...] = (
+    "drone",
+    "stutter",
+    "attack",
+    "loud",
+    "band",
+)  # for sounds of a requested length
+AT_NOTES: tuple[Fault, ...] = (
+    "drone",
+    "stutter",
+    "attack",
+    "loud",
+    "ending",
+    "length",
+)  # for sounds at notes
 FOLLOWING: tuple[Fault, ...] = ("loud", "band")  # for sounds that follow a recording
-WITH_PROMPT: tuple[Fault, ...] = ("drone", "stutter", "ending")  # for sounds that begin with a prompt
+WITH_PROMPT: tuple[Fault, ...] = (
+    "drone",
+    "stutter",
+    "ending",
+)  # for sounds that begin with a prompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +88,9 @@ class Measures:
     frames: int
     still_frames: int
     returns_per_second: float  # restarts: falls of RETURN_DB with a rise afterwards
-    falls_per_second: float  # restarts with falls and rises that are SLACK_DB smaller; limits come from these
+    falls_per_second: (
+        float  # restarts with falls and rises that are SLACK_DB smaller; limits come from these
+    )
     end_level: float  # last frame, in dB relative to the loudest frame
     # [bands], in dB relative to the loudest: measured for a sound, coded for a recording, allowed bands for limits
     bands: Levels = field(default_factory=lambda: np.empty(0))
@@ -100,7 +119,9 @@ class Limits:
         """Limits from measures of one or more recordings."""
 
         def most(values: Iterable[float]) -> float:
-            return float(np.quantile(np.array([*values], dtype=np.float64), COMMON, method="higher"))
+            return float(
+                np.quantile(np.array([*values], dtype=np.float64), COMMON, method="higher")
+            )
 
         onset_level = -most(-one.levels.max() for one in recordings) - SOFTER_DB
         loudest = np.quantile([one.bands for one in recordings], COMMON, axis=0, method="higher")
@@ -145,7 +166,9 @@ def with_limits(reference: Reference, codec: VQVAE) -> Reference:
     """Add limits from training recordings, and faults of held-out recordings, to a reference."""
     training = [as_coded(codec, codes) for codes in evenly(reference.codes, MOST_RECORDINGS)]
     limits = Limits.of([replace(one, bands=allowed_bands(codec, one.bands)) for one in training])
-    held_out = [limits.faults(as_coded(codec, codes), _kinds_of(codes)) for codes in reference.held_out]
+    held_out = [
+        limits.faults(as_coded(codec, codes), _kinds_of(codes)) for codes in reference.held_out
+    ]
     faults = [[kind in own for kind in FAULTS] for own in held_out]
     return replace(reference, limits=limits.row, faults=np.array(faults, np.uint8))
 
@@ -175,7 +198,10 @@ class FaultFinder:
 
     def held_out(self, kinds: Collection[Fault] = FAULTS) -> list[tuple[Fault, ...]]:
         """Faults of each held-out recording among these kinds."""
-        return [tuple(kind for kind in FAULTS if kind in own and kind in kinds) for own in self._held_out]
+        return [
+            tuple(kind for kind in FAULTS if kind in own and kind in kinds)
+            for own in self._held_out
+        ]
 
 
 def first_frames(codec: VQVAE, codes: Codes) -> Tensor:
@@ -217,9 +243,14 @@ def as_heard(codec: VQVAE, codes: Codes, samples: Samples) -> Measures:
 
 def of_features(codec: VQVAE, features: Tensor, frames: int) -> Measures:
     """Measures, except bands, of the features `[F, features]` of a sound's `first_frames`; the sound has `frames`."""
-    levels = cast(Levels, (20 * codec.frame_features.loudness(features)[:, 0]).double().cpu().numpy())
+    levels = cast(
+        Levels, (20 * codec.frame_features.loudness(features)[:, 0]).double().cpu().numpy()
+    )
     bands = band_levels(codec, features).cpu().numpy()  # [F, BANDS]
-    kept, seconds = levels[:MOST_FRAMES], max(1.0, min(frames, MOST_FRAMES) / codec.spectrogram.frame_rate)
+    kept, seconds = (
+        levels[:MOST_FRAMES],
+        max(1.0, min(frames, MOST_FRAMES) / codec.spectrogram.frame_rate),
+    )
     return Measures(
         levels=kept,
         frames=frames,
@@ -242,9 +273,16 @@ def heard_bands(codec: VQVAE, samples: Samples) -> Levels:
     """Levels `[n_mels + 1]` of samples `[N]` in the mel bands, and in frequencies above them that no band covers."""
     config, bank = codec.spectrogram, codec.frame_features.log_mel.bank
     kept = torch.from_numpy(samples[: MOST_FRAMES * config.samples_per_frame]).to(codec.device)
-    spectrum = codec.inverse_stft.transform(codec.amplified(config.padded(kept, 0)))[0].abs()  # [T, bins]
+    spectrum = codec.inverse_stft.transform(codec.amplified(config.padded(kept, 0)))[
+        0
+    ].abs()  # [T, bins]
     _, above = (spectrum * (1 - bank.sum(dim=1))).tensor_split(2, dim=1)
-    bands = 20 * torch.cat([spectrum @ bank, above.sum(dim=1, keepdim=True)], dim=1).clamp_min(LOG_FLOOR).log10()
+    bands = (
+        20
+        * torch.cat([spectrum @ bank, above.sum(dim=1, keepdim=True)], dim=1)
+        .clamp_min(LOG_FLOOR)
+        .log10()
+    )
     return loudest_bands(bands.unflatten(0, (-1, config.stack)).mean(dim=1))
 
 
@@ -306,14 +344,20 @@ class FaultReport:
         """Proportions of sounds and held-out recordings (`_held_out`) with any fault and with each, by metric name."""
         kinds: dict[str, set[Fault]] = {"fault": {*FAULTS}, **{kind: {kind} for kind in FAULTS}}
         return {
-            f"{name}_rate{side}": sum(not those.isdisjoint(found) for found in sounds) / max(1, len(sounds))
+            f"{name}_rate{side}": sum(not those.isdisjoint(found) for found in sounds)
+            / max(1, len(sounds))
             for name, those in kinds.items()
             for side, sounds in (("", self.sounds), ("_held_out", self.held_out))
         }
 
     def json(self) -> dict[str, Any]:
         """Metrics, numbers of faulty and rejected sounds, and `lines`, for a JSON report."""
-        return {**self.metrics(), "faulty": self.faulty, "rejected": self.rejected, "in_words": self.lines}
+        return {
+            **self.metrics(),
+            "faulty": self.faulty,
+            "rejected": self.rejected,
+            "in_words": self.lines,
+        }
 
     @property
     def lines(self) -> list[str]:
@@ -322,8 +366,12 @@ class FaultReport:
         if self.rejected:
             lines.append(f"{self.rejected} faulty sound{'s' * (self.rejected != 1)} drawn again")
         held_out = f"of {several(len(self.held_out), 'held-out recording')} {rates['fault_rate_held_out']:.0%}"
-        lines.append(f"faults: {self.faulty} of {len(self.sounds)} sounds, {rates['fault_rate']:.0%}; {held_out}")
+        lines.append(
+            f"faults: {self.faulty} of {len(self.sounds)} sounds, {rates['fault_rate']:.0%}; {held_out}"
+        )
         for kind, meaning in MEANINGS.items():
             if share := rates[f"{kind}_rate"]:
-                lines.append(f"  {kind} {share:.0%}, held-out {rates[f'{kind}_rate_held_out']:.0%}: {meaning}")
+                lines.append(
+                    f"  {kind} {share:.0%}, held-out {rates[f'{kind}_rate_held_out']:.0%}: {meaning}"
+                )
         return lines

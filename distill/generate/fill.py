@@ -24,12 +24,12 @@ from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.codec.streaming import encode, within_full_scale
 from distill.codes.sequences import Batch, bos_token
 from distill.codes.store import Codes
+from distill.generate.context import GenerationContext
 from distill.generate.faults import Samples
-from distill.generate.policies import Draw, Policy, first_possible
-from distill.generate.refusals import Draws, Emit, Refusal, Sound
+from distill.generate.processors import LogitsProcessor, SamplingStep, first_possible
+from distill.generate.rejection import Drafts, Emit, GeneratedSound, RejectionCriterion
 from distill.generate.sampling import Sequences, generators, sample_codes
 from distill.generate.sounds import GenerationRequest, Seeds, decode_sounds, folded
-from distill.generate.source import Source
 from distill.generate.tuner import SPREAD
 from distill.novelty.verdict import Novelty, least_new
 from distill.prior.base import Prior
@@ -39,7 +39,11 @@ from distill.seeds import Stream, derive_seed
 CANDIDATES = 16  # continuations that are sampled for a gap
 JUDGED_FRAMES = 12  # frames after a gap that score continuations, a quarter of a second
 EDGE = 1  # frames on each side of a gap that are sampled too, as their windows reach into it
-FADE_SECONDS, ALIKE_SECONDS, REACH_SECONDS = 0.01, 0.02, 0.012  # crossfade; compared samples; largest shift at a seam
+FADE_SECONDS, ALIKE_SECONDS, REACH_SECONDS = (
+    0.01,
+    0.02,
+    0.012,
+)  # crossfade; compared samples; largest shift at a seam
 MOST_STRETCH = 0.003  # maximum change of length between two seams, 5 cents
 COOLER = 0.5  # factor of the temperature in a gap: flicker stands out next to steady sound
 STRICT = 1.0  # standard deviation in loudness steps next to a seam, which grows by 1 with each frame of distance
@@ -65,24 +69,24 @@ class FillRequest(GenerationRequest):
 
     def make(
         self,
-        source: Source,
+        context: GenerationContext,
         seeds: Seeds,
-        refusals: Sequence[Refusal],  # noqa: ARG002 - none is refused
+        criteria: Sequence[RejectionCriterion],  # noqa: ARG002 - none is refused
         report: Progress,
         emit: Emit,
         first_alone: bool,  # noqa: ARG002 - each is made alone
-    ) -> Draws:
+    ) -> Drafts:
         """Generate the parts of each sound; see `generate_sounds`. Novelty is measured on the generated parts."""
-        made, rate = Draws(), self.sample_rate
+        made, rate = Drafts(), self.sample_rate
         for number in range(self.count):
             samples, scored = self.given, list[Novelty | None]()
             for part, (start, end) in enumerate(self.parts):
                 seed = derive_seed(seeds.of_sound(number, 0), Stream.GAPS, part)
-                part_of = self._with_part(source, samples, start, end, seed, report)
+                part_of = self._with_part(context, samples, start, end, seed, report)
                 codes = part_of.codes
                 samples = spliced(samples, part_of.samples, start, end, rate)
-                scored += source.novelty([part_of.drawn])
-            sound = Sound(
+                scored += context.novelty([part_of.drawn])
+            sound = GeneratedSound(
                 codes,
                 least_new([own for own in scored if own]),
                 None,
@@ -90,14 +94,20 @@ class FillRequest(GenerationRequest):
                 len(samples) / rate,
                 side_info=self.side_info,
             )
-            made.hand_over(number, sound, emit)
+            made.deliver(number, sound, emit)
         return made
 
     def _with_part(
-        self, source: Source, given: Samples, start: int, end: int, seed: int, report: Progress
+        self,
+        context: GenerationContext,
+        given: Samples,
+        start: int,
+        end: int,
+        seed: int,
+        report: Progress,
     ) -> "_WithPart":
         """Generate a part of `given`, re-encoded at the codec's rate and scaled down if above full scale."""
-        codec, rate = source.codec, source.codec.spectrogram.sample_rate
+        codec, rate = context.codec, context.codec.spectrogram.sample_rate
         scale = np.float32(max(1.0, np.abs(given).max()))
         sound = resampled(given / scale, self.sample_rate, rate)
         heard = within_full_scale(codec, folded(sound, rate), "what is given")
@@ -105,47 +115,61 @@ class FillRequest(GenerationRequest):
         step = codec.spectrogram.samples_per_frame * self.sample_rate / rate
         before = codes[: max(0, int(start / step) - EDGE)]
         after = codes[math.ceil(end / step) + EDGE :] if end < len(given) else codes[:0]
-        drawn = self._drawn(source, before, after, len(codes) - len(before) - len(after), seed, report)
+        drawn = self._drawn(
+            context, before, after, len(codes) - len(before) - len(after), seed, report
+        )
         codes = np.concatenate([before, drawn, after])
         (decoded,) = decode_sounds(codec, [codes], len(heard), [self.side_info], self.width)
         decoded = scale * resampled(decoded, rate, self.sample_rate)[: len(given)]
         missing = [(0, len(given) - len(decoded)), (0, 0)][: decoded.ndim]  # a sample, by rounding
         return _WithPart(codes, drawn, np.pad(decoded, missing))
 
-    def _drawn(self, source: Source, before: Codes, after: Codes, frames: int, seed: int, report: Progress) -> Codes:
+    def _drawn(
+        self,
+        context: GenerationContext,
+        before: Codes,
+        after: Codes,
+        frames: int,
+        seed: int,
+        report: Progress,
+    ) -> Codes:
         """Sample `frames` of codes `[F, Q]` between `before` and `after`; either may be empty."""
         count = CANDIDATES if len(after) else 1
         seeds = [derive_seed(seed, Stream.CONTINUATIONS, number) for number in range(count)]
-        policies, sampling = list[Policy](), self.sampling
+        processors, sampling = list[LogitsProcessor](), self.sampling
         if len(before) and len(after):
-            policies = _towards(source, before, after, frames, count)
+            processors = _towards(context, before, after, frames, count)
             sampling = replace(sampling, temperature=COOLER * sampling.temperature)
         wanted = Sequences(count, frames, False, self.label, before, sampling)
-        drawn = sample_codes(source.prior, wanted, generators(seeds), policies, report)
+        drawn = sample_codes(context.prior, wanted, generators(seeds), processors, report)
         if not len(after):
             return drawn[0]
-        nats = nats_after(source.prior, [np.concatenate([before, own]) for own in drawn], after, self.label)
+        nats = nats_after(
+            context.prior, [np.concatenate([before, own]) for own in drawn], after, self.label
+        )
         return drawn[int(nats.argmin())]
 
 
-def _towards(source: Source, before: Codes, after: Codes, frames: int, count: int) -> list[Policy]:
+def _towards(
+    context: GenerationContext, before: Codes, after: Codes, frames: int, count: int
+) -> list[LogitsProcessor]:
     """Logits processors for a gap between codes `[F, Q]`, which interpolate pitch and loudness from side to side."""
     share = torch.linspace(0, 1, frames + 2).double()[1:-1]
     ends = torch.from_numpy(np.stack([before[-1], after[0]]))
-    pitches, loudness = source.tuner.heard(ends), ends[:, 0].double()
+    pitches, loudness = context.tuner.heard(ends), ends[:, 0].double()
     line = torch.lerp(loudness[0], loudness[1], share)
     from_seam = torch.minimum(torch.arange(frames), torch.arange(frames).flip(0))
-    policies: list[Policy] = [near_loudness(line, STRICT + from_seam)]
+    processors: list[LogitsProcessor] = [near_loudness(line, STRICT + from_seam)]
     if pitches.isfinite().all():
         path = torch.lerp(pitches[0], pitches[1], share)
-        policies.append(source.tuner.along(path.expand(count, -1), SPREAD))
-    return policies
+        processors.append(context.tuner.along(path.expand(count, -1), SPREAD))
+    return processors
 
 
-def near_loudness(codes: Tensor, spreads: Tensor) -> Policy:
+def near_loudness(codes: Tensor, spreads: Tensor) -> LogitsProcessor:
     """Logits processor that keeps the loudness near codes `[F]`, with standard deviations `[F]`."""
 
-    def near(shares: Tensor, step: Draw) -> Tensor:
+    def near(shares: Tensor, step: SamplingStep) -> Tensor:
         if step.level:
             return shares
         apart = (torch.arange(shares.shape[1]) - codes[step.frame]) / spreads[step.frame]
@@ -189,7 +213,10 @@ class _Seam(NamedTuple):
         """Compare samples `given` `[n]`, which begin at `start`, with `drawn` `[N]`, shifted by at most `reach`."""
         padded = np.pad(drawn, (reach, reach)).astype(np.float64)
         windows = sliding_window_view(padded[start : start + len(given) + 2 * reach], len(given))
-        powers, own = np.square(windows).sum(axis=1), float(np.square(given, dtype=np.float64).sum())
+        powers, own = (
+            np.square(windows).sum(axis=1),
+            float(np.square(given, dtype=np.float64).sum()),
+        )
         alike = windows @ given / np.sqrt(powers * own + 1e-20)
         gains = np.sqrt((own + 1e-12) / (powers + 1e-12)).clip(1 / MOST_GAIN, MOST_GAIN)
         return cls(alike, gains)
@@ -219,7 +246,9 @@ def spliced(given: Samples, drawn: Samples, start: int, end: int, sample_rate: i
     gain = gains[0] ** (1 - share) * gains[1] ** share
     ends = (0.0 if is_left else 1.0, 1.0, 1.0, 0.0 if is_right else 1.0)
     weights = np.interp(places, (start - fade, start, end, end + fade), ends)
-    rows = [gain * map_coordinates(row, [at], order=3, mode="nearest") for row in np.atleast_2d(drawn.T)]
+    rows = [
+        gain * map_coordinates(row, [at], order=3, mode="nearest") for row in np.atleast_2d(drawn.T)
+    ]
     result = given.copy()
     for channel, own in enumerate(np.atleast_2d(result.T)):
         own[places] = weights * rows[min(channel, len(rows) - 1)] + (1 - weights) * own[places]

@@ -28,11 +28,11 @@ from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 from distill.drums import drum_keys
 from distill.errors import ParamsError
+from distill.generate.context import GenerationContext, Recorded
 from distill.generate.faults import FOLLOWING, Fault
-from distill.generate.policies import Draw, Policy, first_possible, near_to
-from distill.generate.sampling import Drawn, Sequences, generators, sample_codes
+from distill.generate.processors import LogitsProcessor, SamplingStep, first_possible, near_to
+from distill.generate.sampling import SampledCodes, Sequences, generators, sample_codes
 from distill.generate.sounds import BATCH, Attempt, GenerationRequest
-from distill.generate.source import Recorded, Source
 from distill.generate.tuner import moves_in_words, octaves_back, octaves_into
 from distill.prior.courses import LOUD
 from distill.progress import Progress
@@ -48,13 +48,24 @@ SUDDEN = 0.5  # proportion of the step that happens within two frames; a slower 
 SHORTEST_NOTE = 4  # frames
 UNEVEN_DB = 7.0  # deviation of the envelope from the loudness that marks an attack or an end within the frame
 SMOOTHED = 3  # envelope steps in a moving average
-CANDIDATES = 8  # maximum drafts of a note; the draft in tune and nearest to the other notes is chosen
-MOST_DRAFTS, FEWEST = 1024, 2  # maximum drafts of a phrase, which limits the time; minimum drafts of a note
+CANDIDATES = (
+    8  # maximum drafts of a note; the draft in tune and nearest to the other notes is chosen
+)
+MOST_DRAFTS, FEWEST = (
+    1024,
+    2,
+)  # maximum drafts of a phrase, which limits the time; minimum drafts of a note
 MOSTLY = 0.5  # a rhythm has a larger proportion of drum labels, or a smaller proportion of frames with a pitch
 BANDS = 10  # bands of the spectra that assign hits to labels
-IN_TUNE, OFF_STEP = 0.5, 0.05  # tolerance of a frame's pitch in semitones; rounding step of proportions off
+IN_TUNE, OFF_STEP = (
+    0.5,
+    0.05,
+)  # tolerance of a frame's pitch in semitones; rounding step of proportions off
 SILENT = 1e-4  # peak of silence, -80 dB
-LOOSE_STEPS, LOOSE_SEMITONES = 5.0, 3.0  # standard deviations of loudness, 10 dB, and pitch at `loose` 1
+LOOSE_STEPS, LOOSE_SEMITONES = (
+    5.0,
+    3.0,
+)  # standard deviations of loudness, 10 dB, and pitch at `loose` 1
 
 T = TypeVar("T")
 
@@ -73,7 +84,7 @@ class Followed:
     envelopes: Tensor
 
     @cached_property
-    def is_heard(self) -> Tensor:
+    def needs_audio(self) -> Tensor:
         """Whether frames `[F]` are less than SOFTEST_DB below the loudest frame."""
         return 20 * (self.loudness - self.loudness.max()) > -SOFTEST_DB
 
@@ -81,11 +92,11 @@ class Followed:
     def starts(self) -> list[int]:
         """First frame of each note; the first note begins at 0."""
         decibels, pitches, starts = (20 * self.levels).numpy(), self.pitches.numpy(), [0]
-        for frame, is_heard in enumerate(self.is_heard.tolist()):
+        for frame, needs_audio in enumerate(self.needs_audio.tolist()):
             if frame - starts[-1] < SHORTEST_NOTE:
                 continue
             before = decibels[max(0, frame - RISE_FRAMES) : frame]
-            rises = is_heard and decibels[frame] > max(before.min() + RISE_DB, before[-1])
+            rises = needs_audio and decibels[frame] > max(before.min() + RISE_DB, before[-1])
             if rises or _steps_at(pitches, frame):
                 starts.append(frame)
         return starts
@@ -107,7 +118,11 @@ class Followed:
     @cached_property
     def codes_of_loudness(self) -> Tensor:
         """Loudness codes `[F]`."""
-        return ((self.loudness - LOUDNESS_RANGE[0]) / LOUDNESS_STEP).round().clamp(0, LOUDNESS_SIZE - 1)
+        return (
+            ((self.loudness - LOUDNESS_RANGE[0]) / LOUDNESS_STEP)
+            .round()
+            .clamp(0, LOUDNESS_SIZE - 1)
+        )
 
 
 def followed(codec: VQVAE, meter: PitchMeter, samples: NDArray[np.float32]) -> Followed:
@@ -116,17 +131,21 @@ def followed(codec: VQVAE, meter: PitchMeter, samples: NDArray[np.float32]) -> F
 
     pieces = list(zip(*_analysed(codec, meter, torch.from_numpy(samples)), strict=True))
     loudness, pitches, envelopes = map(torch.cat, pieces)
-    course = Followed(loudness, envelopes.mean(dim=1), pitches, beside_loudness(envelopes, loudness))
+    course = Followed(
+        loudness, envelopes.mean(dim=1), pitches, beside_loudness(envelopes, loudness)
+    )
     is_tone = torch.from_numpy(binary_opening(pitches.isfinite().numpy(), np.ones(SHORTEST_TONE)))
     return replace(
         course,
-        pitches=torch.where(course.is_heard & is_tone, pitches, math.nan),
-        envelopes=torch.where(course.is_heard[:, None], course.envelopes, math.nan),
+        pitches=torch.where(course.needs_audio & is_tone, pitches, math.nan),
+        envelopes=torch.where(course.needs_audio[:, None], course.envelopes, math.nan),
     )
 
 
 @torch.no_grad()
-def _analysed(codec: VQVAE, meter: PitchMeter, samples: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _analysed(
+    codec: VQVAE, meter: PitchMeter, samples: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Loudness `[F]`, pitches `[F]` and envelopes `[F, E]` of each chunk of samples `[N]`."""
     config, margin, step = codec.spectrogram, codec.margin, codec.spectrogram.samples_per_frame
     frames = config.frames_for(len(samples))
@@ -135,10 +154,15 @@ def _analysed(codec: VQVAE, meter: PitchMeter, samples: Tensor) -> Iterator[tupl
         first, last = max(0, start - codec.context), min(frames, stop + codec.context)
         begin, end = first * step - margin, last * step + margin
         piece = samples[max(0, begin) : end]
-        piece = nn.functional.pad(piece, (max(0, -begin), end - max(0, begin) - len(piece)))[None].to(codec.device)
+        piece = nn.functional.pad(piece, (max(0, -begin), end - max(0, begin) - len(piece)))[
+            None
+        ].to(codec.device)
         own = slice(start - first, stop - first)
         features = codec.features(piece)[0, own]
-        loudness, envelopes = codec.frame_features.loudness(features)[:, 0], features[:, -config.feature_sizes[-1] :]
+        loudness, envelopes = (
+            codec.frame_features.loudness(features)[:, 0],
+            features[:, -config.feature_sizes[-1] :],
+        )
         yield loudness.cpu(), meter.course(piece.cpu())[own], envelopes.cpu()
 
 
@@ -156,7 +180,10 @@ def beside_loudness(envelopes: Tensor, loudness: Tensor) -> Tensor:
 
 def _steps_at(pitches: NDArray[np.float64], frame: int) -> bool:
     """Whether the pitch steps to another note at a frame."""
-    before, after = pitches[max(0, frame - STEP_FRAMES) : frame], pitches[frame : frame + STEP_FRAMES]
+    before, after = (
+        pitches[max(0, frame - STEP_FRAMES) : frame],
+        pitches[frame : frame + STEP_FRAMES],
+    )
     before, after = before[np.isfinite(before)], after[np.isfinite(after)]
     if min(len(before), len(after)) < SHORTEST_TONE:
         return False
@@ -184,11 +211,13 @@ class FollowRequest(GenerationRequest):
         """Faults to check: contours were requested, so they are not faults."""
         return FOLLOWING
 
-    def draw(self, source: Source, attempt: Attempt) -> list[Drawn]:
+    def draw(self, context: GenerationContext, attempt: Attempt) -> list[SampledCodes]:
         """Generate a draft for each seed."""
-        return [Drawn(self._phrase(source, seed, attempt.progress)) for seed in attempt.seeds]
+        return [
+            SampledCodes(self._phrase(context, seed, attempt.progress)) for seed in attempt.seeds
+        ]
 
-    def _phrase(self, source: Source, seed: int, progress: Progress) -> Codes:
+    def _phrase(self, context: GenerationContext, seed: int, progress: Progress) -> Codes:
         """Codes `[F, Q]` of a sound, joined from one candidate for each note.
 
         The most in-tune candidate of a label's longest note is the reference: other notes of the label get the
@@ -198,7 +227,8 @@ class FollowRequest(GenerationRequest):
         each = max(FEWEST, min(CANDIDATES, MOST_DRAFTS // len(notes)))
         # Batches of equally long notes waste few frames.
         rows = sorted(
-            itertools.product(notes, range(each)), key=lambda row: (self.labels[row[0]], course.frames(row[0]))
+            itertools.product(notes, range(each)),
+            key=lambda row: (self.labels[row[0]], course.frames(row[0])),
         )
         batches = [
             batch
@@ -209,7 +239,7 @@ class FollowRequest(GenerationRequest):
         for number, batch in enumerate(batches, 1):
             own = [note for note, _ in batch]
             seeds = [derive_seed(seed, Stream.FOLLOWED_NOTES, *row) for row in batch]
-            for note, candidate in zip(own, self._candidates(source, own, seeds), strict=True):
+            for note, candidate in zip(own, self._candidates(context, own, seeds), strict=True):
                 candidates[note].append(candidate)
             progress(number, len(batches), f"drafts of {several(len(notes), 'note')}")
         leaders = {}
@@ -217,55 +247,83 @@ class FollowRequest(GenerationRequest):
             longest = max((note for note in notes if self.labels[note] == label), key=course.frames)
             leaders[label] = min(candidates[longest], key=lambda candidate: candidate.off)
         chosen = [
-            min(own, key=leaders[label].preference).codes for own, label in zip(candidates, self.labels, strict=True)
+            min(own, key=leaders[label].preference).codes
+            for own, label in zip(candidates, self.labels, strict=True)
         ]
-        every = [course.envelopes[start:end] for start, end in zip(course.starts, course.ends, strict=True)]
+        every = [
+            course.envelopes[start:end]
+            for start, end in zip(course.starts, course.ends, strict=True)
+        ]
         return np.concatenate(
-            [sharpened(source.codec, codes, wanted) for codes, wanted in zip(chosen, every, strict=True)]
+            [
+                sharpened(context.codec, codes, wanted)
+                for codes, wanted in zip(chosen, every, strict=True)
+            ]
         )
 
-    def _candidates(self, source: Source, notes: Sequence[int], seeds: Sequence[int]) -> "list[_Candidate]":
+    def _candidates(
+        self, context: GenerationContext, notes: Sequence[int], seeds: Sequence[int]
+    ) -> "list[_Candidate]":
         """Sample one candidate for each of `notes`, which share a label, and measure how far it is out of tune."""
         random = generators(seeds)
-        codec, course, made = source.codec, self.course, []
-        drawn = self._moved(source, self._drawn(source, notes, random), random, self.labels[notes[0]])
+        codec, course, made = context.codec, self.course, []
+        drawn = self._moved(
+            context, self._drawn(context, notes, random), random, self.labels[notes[0]]
+        )
         decoded = decode_each(codec, map(torch.from_numpy, drawn))
-        for note, codes, heard in zip(notes, drawn, _courses(source.tuner.measure, decoded), strict=True):
+        for note, codes, heard in zip(
+            notes, drawn, _courses(context.tuner.measure, decoded), strict=True
+        ):
             wanted = course.pitches[course.starts[note] : course.ends[note]]
             away = (heard - wanted)[wanted.isfinite()].abs().nan_to_num(math.inf)
             is_off = away > IN_TUNE + 2 * self.loose * LOOSE_SEMITONES
-            off = round(float(is_off.double().mean()) / OFF_STEP) if self.has_pitch and len(away) else 0
+            off = (
+                round(float(is_off.double().mean()) / OFF_STEP)
+                if self.has_pitch and len(away)
+                else 0
+            )
             latents = codec.dequantise(torch.from_numpy(codes)[None].to(codec.device))[0, :, 1:]
             made.append(_Candidate(codes, off, latents.mean(dim=0).cpu()))
         return made
 
-    def _drawn(self, source: Source, notes: Sequence[int], random: Sequence[torch.Generator]) -> list[Codes]:
+    def _drawn(
+        self, context: GenerationContext, notes: Sequence[int], random: Sequence[torch.Generator]
+    ) -> list[Codes]:
         """Sample codes `[F, Q]` of some notes."""
-        course, codec, prior = self.course, source.codec, source.prior
+        course, codec, prior = self.course, context.codec, context.prior
         most = max(map(course.frames, notes))
         values = course.codes_of_loudness, course.pitches, course.envelopes
         loudness, pitches, envelopes = (course.by_note(value, notes) for value in values)
-        policies: list[Policy] = [near_envelopes(codec, envelopes)]
+        processors: list[LogitsProcessor] = [near_envelopes(codec, envelopes)]
         if self.has_pitch:
-            tones = source.tuner.along(pitches, self.loose * LOOSE_SEMITONES)
-            policies += [tones, without_tone(pitches.isnan(), self.loose)]
-        policies.append(follow_loudness(loudness, eos_token(prior.codebook_size), self.loose))
+            tones = context.tuner.along(pitches, self.loose * LOOSE_SEMITONES)
+            processors += [tones, without_tone(pitches.isnan(), self.loose)]
+        processors.append(follow_loudness(loudness, eos_token(prior.codebook_size), self.loose))
         label = self.labels[notes[0]]
-        wanted = Sequences(len(notes), most, has_given_length=True, label=label, sampling=self.sampling)
-        return sample_codes(prior, wanted, random, policies)
+        wanted = Sequences(
+            len(notes), most, has_given_length=True, label=label, sampling=self.sampling
+        )
+        return sample_codes(prior, wanted, random, processors)
 
     def _moved(
-        self, source: Source, drawn: Sequence[Codes], random: Sequence[torch.Generator], label: int
+        self,
+        context: GenerationContext,
+        drawn: Sequence[Codes],
+        random: Sequence[torch.Generator],
+        label: int,
     ) -> list[Codes]:
         """Transfer motion of recordings to codes of notes, if the model has motions and loudness contours."""
-        motions, courses = source.motions, source.prior.courses
+        motions, courses = context.motions, context.prior.courses
         if motions is None or courses is None:
             return list(drawn)
         every = [
             courses.along(torch.from_numpy(codes[:, 0]).float(), label, own)
             for codes, own in zip(drawn, random, strict=True)
         ]
-        return [motions.moved(codes, course, bends=False)[0] for codes, course in zip(drawn, every, strict=True)]
+        return [
+            motions.moved(codes, course, bends=False)[0]
+            for codes, course in zip(drawn, every, strict=True)
+        ]
 
 
 def _batches(rows: Sequence[T]) -> list[Sequence[T]]:
@@ -292,7 +350,9 @@ class _Candidate(NamedTuple):
         return other.off, float((self.shape - other.shape).square().sum())
 
 
-def follow_request(source: Source, recorded: Recorded, **about: Any) -> tuple[FollowRequest, list[str]]:
+def follow_request(
+    context: GenerationContext, recorded: Recorded, **about: Any
+) -> tuple[FollowRequest, list[str]]:
     """Request that follows a recording with a model, and remarks on how it is followed.
 
     `about` holds the request's other fields. Raises ParamsError for silence.
@@ -301,45 +361,64 @@ def follow_request(source: Source, recorded: Recorded, **about: Any) -> tuple[Fo
     if np.abs(samples).max(initial=0.0) < SILENT:
         raise ParamsError("follow: expected a sound, found silence; choose another recording")
     label, remarks = about.get("label", 0), []
-    course = followed(source.codec, source.tuner.measure, samples)
-    loud = float(course.loudness[course.is_heard].quantile(LOUD))
-    course = replace(course, loudness=course.loudness + _loud(source, label, loud) - loud)
-    known = source.tuner.known(label)
-    voiced = float(course.pitches[course.is_heard].isfinite().double().mean())
-    named = [] if label else [number for number, keys in enumerate(drum_keys(source.labels), 1) if keys]
-    drums = list(filter(source.labelled, named))  # a model may hold no recordings
-    are_drums = len(drums) > MOSTLY * len(source.labels)
+    course = followed(context.codec, context.tuner.measure, samples)
+    loud = float(course.loudness[course.needs_audio].quantile(LOUD))
+    course = replace(course, loudness=course.loudness + _loud(context, label, loud) - loud)
+    known = context.tuner.known(label)
+    voiced = float(course.pitches[course.needs_audio].isfinite().double().mean())
+    named = (
+        []
+        if label
+        else [number for number, keys in enumerate(drum_keys(context.labels), 1) if keys]
+    )
+    drums = list(filter(context.labelled, named))  # a model may hold no recordings
+    are_drums = len(drums) > MOSTLY * len(context.labels)
     is_rhythm = bool(drums) and (are_drums or known is None or voiced < MOSTLY)
     has_pitch = known is not None and voiced > 0 and not is_rhythm
     if not has_pitch:
         course = replace(course, pitches=torch.full_like(course.pitches, math.nan))
-    labels = _labels_like(source, drums, course, codes) if is_rhythm else [label] * len(course.starts)
+    labels = (
+        _labels_like(context, drums, course, codes) if is_rhythm else [label] * len(course.starts)
+    )
     if is_rhythm:
-        counts = Counter(source.labels[number - 1] for number in labels)
-        remarks.append(f"hits are played by {', '.join(f'{name} ({count})' for name, count in counts.items())}")
+        counts = Counter(context.labels[number - 1] for number in labels)
+        remarks.append(
+            f"hits are played by {', '.join(f'{name} ({count})' for name, count in counts.items())}"
+        )
     elif known is None:
         remarks.append("few of the recordings have a pitch, so the loudness alone is followed")
     elif has_pitch:
         course, moved = _within(course, known)
         remarks += moved
-    (novelty,) = source.novelty([recorded.codes])
+    (novelty,) = context.novelty([recorded.codes])
     if novelty and novelty.verdict == "copy":
-        remarks.append(f"what is followed is among the recordings of the model: {novelty.nearest.nearest}")
-    seconds = len(samples) / source.codec.spectrogram.sample_rate
-    return FollowRequest(max_seconds=seconds, course=course, has_pitch=has_pitch, labels=labels, **about), remarks
+        remarks.append(
+            f"what is followed is among the recordings of the model: {novelty.nearest.nearest}"
+        )
+    seconds = len(samples) / context.codec.spectrogram.sample_rate
+    return FollowRequest(
+        max_seconds=seconds, course=course, has_pitch=has_pitch, labels=labels, **about
+    ), remarks
 
 
-def _labels_like(source: Source, drums: Sequence[int], course: Followed, codes: Tensor) -> list[int]:
+def _labels_like(
+    context: GenerationContext, drums: Sequence[int], course: Followed, codes: Tensor
+) -> list[int]:
     """For each note, the drum label with the nearest standardised spectrum.
 
     Notes and labels are standardised apart: a beatboxed kick is not like a kick, but it is the darkest of the hits.
     """
     theirs = [
-        torch.stack([_bands(source.codec, torch.from_numpy(own.astype(np.int64))) for own in source.labelled(number)])
+        torch.stack(
+            [
+                _bands(context.codec, torch.from_numpy(own.astype(np.int64)))
+                for own in context.labelled(number)
+            ]
+        )
         for number in drums
     ]
     pieces = [codes[start:end] for start, end in zip(course.starts, course.ends, strict=True)]
-    notes = _standardised(torch.stack([_bands(source.codec, piece) for piece in pieces]))
+    notes = _standardised(torch.stack([_bands(context.codec, piece) for piece in pieces]))
     labels = _standardised(torch.stack([own.mean(dim=0) for own in theirs]))
     return [drums[place] for place in torch.cdist(notes, labels).argmin(dim=1).tolist()]
 
@@ -353,14 +432,16 @@ def _standardised(values: Tensor) -> Tensor:
 def _bands(codec: VQVAE, codes: Tensor) -> Tensor:
     """Mean spectrum `[BANDS]` of codes `[F, Q]`, weighted by amplitude, in log10 minus its mean."""
     features = codec.unproject(codec.dequantise(codes[None].to(codec.device))[0])
-    bands = nn.functional.adaptive_avg_pool1d(codec.spectrogram.mean_log_mel(features)[:, None], BANDS)[:, 0]
+    bands = nn.functional.adaptive_avg_pool1d(
+        codec.spectrogram.mean_log_mel(features)[:, None], BANDS
+    )[:, 0]
     loud = 10.0 ** codec.frame_features.loudness(features)
     return _centred((bands * loud).sum(dim=0) / loud.sum().clamp_min(1e-12)).cpu()
 
 
-def _loud(source: Source, label: int, otherwise: float) -> float:
+def _loud(context: GenerationContext, label: int, otherwise: float) -> float:
     """Median loudness of recordings with a label as log10 of an amplitude, or `otherwise` if the prior has none."""
-    courses = source.prior.courses
+    courses = context.prior.courses
     if courses is None:
         return otherwise
     return LOUDNESS_RANGE[0] + LOUDNESS_STEP * float(np.median(courses.loud(label)))
@@ -389,7 +470,9 @@ def sharpened(codec: VQVAE, codes: Codes, wanted: Tensor) -> Codes:
     usual = codec.frame_features.loudness(features) + codec.mean[-wanted.shape[1] :].mean()
     change = torch.where(there.to(usual.device)[:, None], usual + wanted.to(usual) - envelope, 0.0)
     by_band = [
-        nn.functional.adaptive_avg_pool1d(change[:, None], count)[:, 0].repeat_interleave(bands, dim=1)
+        nn.functional.adaptive_avg_pool1d(change[:, None], count)[:, 0].repeat_interleave(
+            bands, dim=1
+        )
         for count, bands in (
             (codec.spectrogram.stack, codec.spectrogram.n_mels),
             (2 * codec.spectrogram.stack, codec.spectrogram.n_fine_mels),
@@ -399,33 +482,37 @@ def sharpened(codec: VQVAE, codes: Codes, wanted: Tensor) -> Codes:
     moved[:, 0] = latents[:, 0]  # the loudness stays
     _, tones = codec.layout.split(own)
     sharpened: Codes = (
-        codec.search(torch.where(there[:, None].to(moved.device), moved, latents)[None], tones)[0].cpu().numpy()
+        codec.search(torch.where(there[:, None].to(moved.device), moved, latents)[None], tones)[0]
+        .cpu()
+        .numpy()
     )
     return sharpened
 
 
-def follow_loudness(codes: Tensor, eos: int, loose: float) -> Policy:
+def follow_loudness(codes: Tensor, eos: int, loose: float) -> LogitsProcessor:
     """Logits processor for the loudness codes `[count, F]`, NaN after the end.
 
     Weights are Gaussian around each code, with a standard deviation of `loose` (0 to 1) times LOOSE_STEPS.
     """
     tokens = codes.nan_to_num(eos).long()
 
-    def near(shares: Tensor, step: Draw) -> Tensor:
+    def near(shares: Tensor, step: SamplingStep) -> Tensor:
         if step.level:
             return shares
         wanted, possible = tokens[step.rows, step.frame, None], torch.arange(shares.shape[1])
         apart = (possible - wanted) / max(loose * LOOSE_STEPS, 1e-3)
-        weights = torch.where((possible < eos) & (wanted < eos), (-0.5 * apart.square()).exp(), (apart == 0).float())
+        weights = torch.where(
+            (possible < eos) & (wanted < eos), (-0.5 * apart.square()).exp(), (apart == 0).float()
+        )
         return first_possible(shares * weights, weights)
 
     return near
 
 
-def without_tone(where: Tensor, loose: float) -> Policy:
+def without_tone(where: Tensor, loose: float) -> LogitsProcessor:
     """Logits processor against tones in frames `where` `[count, F]`; `loose` is the weight of notes there."""
 
-    def silenced(shares: Tensor, step: Draw) -> Tensor:
+    def silenced(shares: Tensor, step: SamplingStep) -> Tensor:
         if step.level != NOTE:
             return shares
         weights = torch.full_like(shares, loose)
@@ -436,7 +523,7 @@ def without_tone(where: Tensor, loose: float) -> Policy:
     return silenced
 
 
-def near_envelopes(codec: VQVAE, envelopes: Tensor) -> Policy:
+def near_envelopes(codec: VQVAE, envelopes: Tensor) -> LogitsProcessor:
     """Logits processor that steers codewords to envelopes `[count, F, E]` relative to the loudness, NaN for any."""
     steps = envelopes.shape[2]
     to_envelope = (codec.components.T / codec.weights)[:, -steps:].cpu()

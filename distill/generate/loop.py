@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from distill.errors import ParamsError
+from distill.generate.context import GenerationContext
 from distill.generate.faults import FOLLOWING, Fault, Samples
 from distill.generate.follow import beside_loudness, sharpened
-from distill.generate.policies import follow
-from distill.generate.refusals import Draws, Emit, Refusal
-from distill.generate.sampling import Drawn, Sequences, generators, sample_codes
+from distill.generate.processors import follow
+from distill.generate.rejection import Drafts, Emit, RejectionCriterion
+from distill.generate.sampling import SampledCodes, Sequences, generators, sample_codes
 from distill.generate.sounds import (
     Attempt,
     GenerationRequest,
@@ -24,13 +25,16 @@ from distill.generate.sounds import (
     frames_for_seconds,
     generate_sounds,
 )
-from distill.generate.source import Source
 from distill.prior.courses import Course, between
 from distill.progress import Progress
 
 MOST_MOVED = 4 / 3  # maximum factor of a tempo
 SEAM_SECONDS, AFTER_SECONDS = 0.03, 0.01  # crossfade, and what is generated after it
-BANDS, NEAR_DB, COOLER = 10, 2.0, 0.5  # beats are clear only near the recording's spectra and at a low temperature
+BANDS, NEAR_DB, COOLER = (
+    10,
+    2.0,
+    0.5,
+)  # beats are clear only near the recording's spectra and at a low temperature
 WHOLE = 0.03  # fraction of a beat that a whole number of beats may lack
 
 
@@ -55,68 +59,93 @@ class LoopRequest(GenerationRequest):
 
     def make(
         self,
-        source: Source,
+        context: GenerationContext,
         seeds: Seeds,
-        refusals: Sequence[Refusal],
+        criteria: Sequence[RejectionCriterion],
         report: Progress,
         emit: Emit,
         first_alone: bool,  # noqa: ARG002 - all are closed together
-    ) -> Draws:
+    ) -> Drafts:
         """Generate loops and crossfade their ends into their beginnings; see `generate_sounds`."""
         longer = replace(self, max_seconds=self.seconds + SEAM_SECONDS + AFTER_SECONDS)
-        made, rate = generate_sounds(source, longer, seeds, refusals, report), source.codec.spectrogram.sample_rate
+        made, rate = (
+            generate_sounds(context, longer, seeds, criteria, report),
+            context.codec.spectrogram.sample_rate,
+        )
         for number, sound in made.drawn.items():
             samples = closed(sound.samples, round(self.seconds * rate), round(SEAM_SECONDS * rate))
-            made.hand_over(number, replace(sound, samples=samples, seconds=len(samples) / rate), emit)
+            made.deliver(number, replace(sound, samples=samples, seconds=len(samples) / rate), emit)
         return made
 
-    def draw(self, source: Source, attempt: Attempt) -> list[Drawn]:
+    def draw(self, context: GenerationContext, attempt: Attempt) -> list[SampledCodes]:
         """Sample some loops, a little too long. Raises ParamsError if no recording has a similar tempo."""
-        motions, courses, prior = source.motions, source.prior.courses, source.prior
-        tempos = self.tempos(source)
+        motions, courses, prior = context.motions, context.prior.courses, context.prior
+        tempos = self.tempos(context)
         usable = {number: _ratio(self.bpm, tempo) for number, tempo in tempos.items()}
-        near = {number: ratio for number, ratio in usable.items() if 1 / MOST_MOVED <= ratio <= MOST_MOVED}
+        near = {
+            number: ratio
+            for number, ratio in usable.items()
+            if 1 / MOST_MOVED <= ratio <= MOST_MOVED
+        }
         if not near or motions is None or courses is None:
             raise ParamsError(self._none_near(sorted(tempos.values())))
-        random, frames = generators(attempt.seeds), frames_for_seconds(source.codec, self.max_seconds)
-        every = [self._course(source, near, frames, own) for own in random]
+        random, frames = (
+            generators(attempt.seeds),
+            frames_for_seconds(context.codec, self.max_seconds),
+        )
+        every = [self._course(context, near, frames, own) for own in random]
         cooler = replace(self.sampling, temperature=COOLER * self.sampling.temperature)
         wanted = Sequences(len(every), frames, False, self.label, sampling=cooler)
-        policies = [
+        processors = [
             follow(courses.tokens(every, frames), prior.codebook_size, [True] * len(every)),
             motions.beats(every, BANDS, NEAR_DB),
         ]
-        drawn = sample_codes(prior, wanted, random, policies, attempt.progress)
+        drawn = sample_codes(prior, wanted, random, processors, attempt.progress)
         return [
-            Drawn(sharpened(source.codec, codes, beside_loudness(*motions.envelopes_along(course))), course.recording)
+            SampledCodes(
+                sharpened(context.codec, codes, beside_loudness(*motions.envelopes_along(course))),
+                course.recording,
+            )
             for codes, course in zip(drawn, every, strict=True)
         ]
 
-    def tempos(self, source: Source) -> dict[int, float]:
+    def tempos(self, context: GenerationContext) -> dict[int, float]:
         """Tempo of each recording with a beat and with the request's label, by index."""
-        if source.motions is None or source.prior.courses is None:
+        if context.motions is None or context.prior.courses is None:
             return {}
-        tempos = {number: source.motions.tempo_of(number) for number in source.prior.courses.numbers_of(self.label)}
+        tempos = {
+            number: context.motions.tempo_of(number)
+            for number in context.prior.courses.numbers_of(self.label)
+        }
         return {number: tempo for number, tempo in tempos.items() if not math.isnan(tempo)}
 
-    def _course(self, source: Source, near: dict[int, float], frames: int, random: torch.Generator) -> Course:
+    def _course(
+        self,
+        context: GenerationContext,
+        near: dict[int, float],
+        frames: int,
+        random: torch.Generator,
+    ) -> Course:
         """Loudness contour along a random recording of `near`, which holds tempo factors by index."""
-        assert source.motions is not None
-        assert source.prior.courses is not None
+        assert context.motions is not None
+        assert context.prior.courses is not None
         number = list(near)[int(torch.randint(len(near), (1,), generator=random))]
-        loudness = source.prior.courses.loudness_of(number)
-        beat = 60 / source.motions.tempo_of(number) * source.codec.spectrogram.frame_rate
-        whole = max(1, int(len(loudness) / beat + WHOLE)) * beat  # frames in whole beats, which repeat
+        loudness = context.prior.courses.loudness_of(number)
+        beat = 60 / context.motions.tempo_of(number) * context.codec.spectrogram.frame_rate
+        whole = (
+            max(1, int(len(loudness) / beat + WHOLE)) * beat
+        )  # frames in whole beats, which repeat
         places = (torch.arange(frames) * near[number]) % whole
         return Course(
-            number, places.clamp(max=len(loudness) - 1), between(loudness, places.clamp(max=len(loudness) - 1)), True
+            number,
+            places.clamp(max=len(loudness) - 1),
+            between(loudness, places.clamp(max=len(loudness) - 1)),
+            True,
         )
 
     def _none_near(self, tempos: Sequence[float]) -> str:
         if not tempos:
-            return (
-                "bpm: expected recordings that repeat, to draw loops along them, found none; give a pattern of labels"
-            )
+            return "bpm: expected recordings that repeat, to draw loops along them, found none; give a pattern of labels"
         return (
             f"bpm {self.bpm:g}: expected a tempo within a third of one of the recordings', {tempos[0]:.0f} to "
             f"{tempos[-1]:.0f} bpm, found another; choose a nearer one"
@@ -134,5 +163,7 @@ def closed(samples: Samples, length: int, seam: int) -> Samples:
     seam = min(seam, length, len(samples) - length)
     rise = np.sqrt(np.linspace(0, 1, seam, dtype=np.float32))
     looped = samples[:length].copy()
-    looped[:seam].T[...] = rise * looped[:seam].T + np.sqrt(1 - rise**2) * samples[length : length + seam].T
+    looped[:seam].T[...] = (
+        rise * looped[:seam].T + np.sqrt(1 - rise**2) * samples[length : length + seam].T
+    )
     return looped

@@ -17,13 +17,18 @@ HEADER, TRACK, RIFF, RMID = b"MThd", b"MTrk", b"RIFF", b"RMID"
 BEGINNING = 12  # bytes that identify the file format
 NUMBER_BYTES = 4  # maximum bytes of a variable-length number
 
-NOTE_OFF, NOTE_ON, KEY_PRESSURE, CONTROL, PROGRAM, PRESSURE, WHEEL = range(0x8, 0xF)  # upper half of a status byte
+NOTE_OFF, NOTE_ON, KEY_PRESSURE, CONTROL, PROGRAM, PRESSURE, WHEEL = range(
+    0x8, 0xF
+)  # upper half of a status byte
 SYSEX, META = (0xF0, 0xF7), 0xFF
 END_OF_TRACK, PORT, TEMPO = 0x2F, 0x21, 0x51  # types of META
 TEMPO_BYTES = 4  # with the type
 CUT = 0  # status of the event that ends a cut-off track
 DATA_BYTES = (
-    {status: 1 if status >> 4 in (PROGRAM, PRESSURE) else 2 for status in range(NOTE_OFF << 4, 0xF0)}
+    {
+        status: 1 if status >> 4 in (PROGRAM, PRESSURE) else 2
+        for status in range(NOTE_OFF << 4, 0xF0)
+    }
     | dict.fromkeys(range(0xF1, META), 0)
     | {0xF1: 1, 0xF2: 2, 0xF3: 1}
 )
@@ -53,7 +58,9 @@ class MidiFile:
 
     def events(self) -> Iterator[Event]:
         """Events of all tracks, sorted by ticks, then by track."""
-        return merge(*map(_events, range(len(self.tracks)), self.tracks), key=lambda event: event.ticks)
+        return merge(
+            *map(_events, range(len(self.tracks)), self.tracks), key=lambda event: event.ticks
+        )
 
 
 def begins(beginning: bytes) -> bool:
@@ -72,7 +79,9 @@ def read_file(path: Path) -> MidiFile:
     """Read a file. Raises ParamsError if it is too big, or has no tracks, no beats or several songs."""
     size = path.stat().st_size
     if size > MOST_BYTES:
-        raise ParamsError(f"{path}: expected a MIDI file of at most {MOST_BYTES >> 20} MB, found {size >> 20} MB")
+        raise ParamsError(
+            f"{path}: expected a MIDI file of at most {MOST_BYTES >> 20} MB, found {size >> 20} MB"
+        )
     data = path.read_bytes()
     data = data[max(0, data.find(HEADER)) :]
     if not data.startswith(HEADER) or len(data) < 14:
@@ -87,8 +96,14 @@ def read_file(path: Path) -> MidiFile:
     if not tracks:
         raise damaged(path)
     if kind == 2 or ticks_per_beat <= 0:
-        found = "one of type 2" if kind == 2 else "one that counts frames of film, or nothing, for beats"
-        raise ParamsError(f"{path}: expected a MIDI file of one song with beats, found {found}; save it as type 0 or 1")
+        found = (
+            "one of type 2"
+            if kind == 2
+            else "one that counts frames of film, or nothing, for beats"
+        )
+        raise ParamsError(
+            f"{path}: expected a MIDI file of one song with beats, found {found}; save it as type 0 or 1"
+        )
     return MidiFile(tracks, declared, ticks_per_beat)
 
 

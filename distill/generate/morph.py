@@ -17,9 +17,9 @@ from distill.codec.layout import NOTE, NOTES, SHAPE, TUNINGS
 from distill.codec.model import VQVAE
 from distill.codec.tones.layer import note_and_tuning
 from distill.codes.store import Codes
-from distill.generate.refusals import Draws, Emit, Sound
+from distill.generate.context import GenerationContext, Recorded
+from distill.generate.rejection import Drafts, Emit, GeneratedSound
 from distill.generate.sounds import decode_sounds, in_channels
-from distill.generate.source import Recorded, Source
 from distill.prior.courses import between
 from distill.progress import Progress
 
@@ -43,7 +43,9 @@ class End:
         own = torch.from_numpy(codes)
         tones, loud = own[:, NOTE:SHAPE], own[:, 0].double()
         heard = codec.tone.pitches(tones) + intervals[codec.tone.sets(tones)]
-        before = torch.stack([loud[max(0, frame - RISE_FRAMES) : frame + 1].min() for frame in range(len(loud))])
+        before = torch.stack(
+            [loud[max(0, frame - RISE_FRAMES) : frame + 1].min() for frame in range(len(loud))]
+        )
         rise = torch.where(loud >= loud.max() - NEAR_LOUDEST, loud - before, -1.0)
         latents = codec.dequantise(own[None].to(codec.device))[0].cpu()
         return cls(codes, latents, tones, heard, int(rise.argmax()))
@@ -71,52 +73,76 @@ def morphed(codec: VQVAE, intervals: Tensor, ends: Sequence[End], shares: Sequen
     if shares[main] == 1:
         return ends[main].codes.copy()
     weights = torch.tensor(shares, dtype=torch.float64)[:, None]
-    count = max(1, round(sum(share * len(end.codes) for share, end in zip(shares, ends, strict=True))))
+    count = max(
+        1, round(sum(share * len(end.codes) for share, end in zip(shares, ends, strict=True)))
+    )
     attack = sum(share * end.attack for share, end in zip(shares, ends, strict=True))
     places = [end.places(count, attack) for end in ends]
-    latents = sum(share * between(end.latents, place) for share, end, place in zip(shares, ends, places, strict=True))
+    latents = sum(
+        share * between(end.latents, place)
+        for share, end, place in zip(shares, ends, places, strict=True)
+    )
     at = [place.round().long() for place in places]
     tones = ends[main].tones[at[main]]
     pitches = torch.stack([end.pitches[place] for end, place in zip(ends, at, strict=True)])
     known = weights * pitches.isfinite()
     pitch = torch.where(
-        pitches[main].isfinite(), (known * pitches.nan_to_num()).sum(dim=0) / known.sum(dim=0), torch.nan
+        pitches[main].isfinite(),
+        (known * pitches.nan_to_num()).sum(dim=0) / known.sum(dim=0),
+        torch.nan,
     )
     coded = ((pitch - intervals[codec.tone.sets(tones)]) * TUNINGS).round()
     note, tuning = note_and_tuning(coded.nan_to_num().long())
     has_tone = pitch.isfinite() & (note > 0) & (note < NOTES)
     moved = torch.stack([note, tuning, tones[:, 2]], dim=1) * has_tone[:, None]
     assert isinstance(latents, Tensor)
-    found: Codes = codec.search(latents[None].float().to(codec.device), moved[None].to(codec.device))[0].cpu().numpy()
+    found: Codes = (
+        codec.search(latents[None].float().to(codec.device), moved[None].to(codec.device))[0]
+        .cpu()
+        .numpy()
+    )
     return found
 
 
 def morphs(
-    source: Source,
+    context: GenerationContext,
     corners: Sequence[Recorded],
     steps: int,
     width: float,
     report: Progress,
     emit: Emit,
-) -> Draws:
+) -> Drafts:
     """Morph from one of two recordings to the other in `steps`, or between four in a grid, row by row.
 
     The first and last sounds are the recordings, re-encoded. `width` scales stereo width; side information comes from
     the nearest recording.
     """
     channels = 2 if width and any(corner.side_info.is_stereo for corner in corners) else 1
-    draws, rate, intervals = Draws(), source.codec.spectrogram.sample_rate, source.tuner.intervals_heard
-    ends = [End.of(source.codec, intervals, corner.codes) for corner in corners]
+    draws, rate, intervals = (
+        Drafts(),
+        context.codec.spectrogram.sample_rate,
+        context.tuner.intervals_heard,
+    )
+    ends = [End.of(context.codec, intervals, corner.codes) for corner in corners]
     places = np.linspace(0, 1, steps).tolist()
-    cells = [(down, across) for down in (places if len(corners) > 2 else [0.0]) for across in places]
+    cells = [
+        (down, across) for down in (places if len(corners) > 2 else [0.0]) for across in places
+    ]
     for number, (down, across) in enumerate(cells):
-        upper, lower = ((1 - down) * (1 - across), (1 - down) * across), (down * (1 - across), down * across)
+        upper, lower = (
+            ((1 - down) * (1 - across), (1 - down) * across),
+            (down * (1 - across), down * across),
+        )
         shares = (*upper, *lower)[: len(corners)]
-        own = morphed(source.codec, intervals, ends, shares)
+        own = morphed(context.codec, intervals, ends, shares)
         side_info = corners[nearest(shares)].side_info
-        (samples,) = decode_sounds(source.codec, [own], side_info=[side_info], width=width)
+        (samples,) = decode_sounds(context.codec, [own], side_info=[side_info], width=width)
         samples = in_channels(samples, channels)
-        (novelty,) = source.novelty([own])
-        draws.hand_over(number, Sound(own, novelty, None, samples, len(samples) / rate, side_info=side_info), emit)
+        (novelty,) = context.novelty([own])
+        draws.deliver(
+            number,
+            GeneratedSound(own, novelty, None, samples, len(samples) / rate, side_info=side_info),
+            emit,
+        )
         report(number + 1, len(cells), "steps")
     return draws

@@ -30,18 +30,25 @@ from distill.codec.spectral import SpectrogramConfig
 from distill.codec.streaming import decode_each
 from distill.codes.store import Codes
 from distill.generate.faults import MOST_FRAMES, SMOOTHED_FRAMES
-from distill.generate.policies import NEAR_DB, Policy, near_to
+from distill.generate.processors import NEAR_DB, LogitsProcessor, near_to
 from distill.prior.courses import Course, between, steps_at
 
 BANDS = 10  # bands of the spectra that are transferred
 FINE_SHARE = 0.5  # weight of the recording's fine detail, which bands do not describe
 BELOW = 0.85  # times the frequency of the lowest partial: bands up to there hold no energy of it
 BEGINNING = 2  # frames that count as a sound's beginning
-NEAREST, CANDIDATES, POINTS = 3, 256, 32  # recordings: nearest, compared at most; contour points that are compared
+NEAREST, CANDIDATES, POINTS = (
+    3,
+    256,
+    32,
+)  # recordings: nearest, compared at most; contour points that are compared
 BEAT_BANDS = 4  # bands of the spectra of beats
 HEARD_SECONDS = 8.0  # beginning of a recording that is analysed for a tempo
 OCTAVE = 12  # semitones
-JUMP, MOST_JUMPS = 1.0, 0.1  # semitones a frame that make a jump; maximum proportion of jumps in a pitch that bends
+JUMP, MOST_JUMPS = (
+    1.0,
+    0.1,
+)  # semitones a frame that make a jump; maximum proportion of jumps in a pitch that bends
 LEAST_TONAL = 0.7  # minimum proportion of frames with a tone in a recording that bends
 
 
@@ -49,7 +56,10 @@ class Motions:
     """Motion of recordings with codes `[F, Q]`. Recordings are compared only with others that have the same label."""
 
     def __init__(
-        self, codec: VQVAE, recordings: Sequence[NDArray[np.integer]], labels: Sequence[int] | None = None
+        self,
+        codec: VQVAE,
+        recordings: Sequence[NDArray[np.integer]],
+        labels: Sequence[int] | None = None,
     ) -> None:
         self._codec, self._labels = codec, torch.tensor(labels or [0] * len(recordings))
         self._recordings = [torch.from_numpy(codes.astype(np.int64)) for codes in recordings]
@@ -75,7 +85,9 @@ class Motions:
         known, spectra = self._recordings[recording], self._spectra_of(recording, BANDS)
         places = torch.linspace(0, len(known) - 1, len(course.loudness))[: len(drawn)]
         nearest = places.round().long()
-        other = begun - spectra[:BEGINNING].mean(dim=0)  # constant difference from the recording's spectrum
+        other = begun - spectra[:BEGINNING].mean(
+            dim=0
+        )  # constant difference from the recording's spectrum
         change = other + between(spectra, places) - own
         tones = self._with_floors(drawn[:, NOTE:SHAPE], known[nearest, NOTE:SHAPE])
         if bends:
@@ -87,20 +99,33 @@ class Motions:
         wanted += self._quiet_below(wanted, tones, followed, known[nearest, NOTE:SHAPE])
         wanted += self._within_ceilings(wanted)
         moved: Codes = (
-            self._codec.search(wanted[None].to(self._codec.device), tones[None].to(self._codec.device))[0].cpu().numpy()
+            self._codec.search(
+                wanted[None].to(self._codec.device), tones[None].to(self._codec.device)
+            )[0]
+            .cpu()
+            .numpy()
         )
         return moved, recording
 
-    def beats(self, courses: Sequence[Course], bands: int = BEAT_BANDS, deviation: float = NEAR_DB) -> Policy:
+    def beats(
+        self, courses: Sequence[Course], bands: int = BEAT_BANDS, deviation: float = NEAR_DB
+    ) -> LogitsProcessor:
         """Logits processor that steers codewords of sounds with a beat to the spectra of their recordings.
 
         Spectra have `bands` bands a hop and are read at the nearest hop, because interpolation would blur beats.
         """
-        frames, hops = max(len(course.loudness) for course in courses), self._codec.spectrogram.stack
+        frames, hops = (
+            max(len(course.loudness) for course in courses),
+            self._codec.spectrogram.stack,
+        )
         spectra = torch.full((len(courses), frames, hops * bands), math.nan)
         for sound, course in enumerate(courses):
             if course.in_time:
-                own = self._spectra_of(course.recording, bands).unflatten(1, (hops, bands)).flatten(0, 1)
+                own = (
+                    self._spectra_of(course.recording, bands)
+                    .unflatten(1, (hops, bands))
+                    .flatten(0, 1)
+                )
                 known = course.places < len(own) / hops  # the recording's end may be held out
                 nearest = steps_at(course.places, hops)[known].round().long().clamp(0, len(own) - 1)
                 spectra[sound, known.nonzero()[:, 0]] = _centred(own[nearest].flatten(1))
@@ -111,7 +136,9 @@ class Motions:
 
         A codeword counts as if it were held over several frames, so that what its kernel spreads over them adds up.
         """
-        return [self._spectra(words.cpu(), bands) for words, _ in self._codec.quantizer.levels()[1:]]
+        return [
+            self._spectra(words.cpu(), bands) for words, _ in self._codec.quantizer.levels()[1:]
+        ]
 
     def like(self, course: Course, begun: Tensor) -> int:
         """Index of a recording that is near to a loudness contour, and to the spectrum `[M]` of a sound's beginning.
@@ -139,8 +166,15 @@ class Motions:
         # Codewords of later frames do not overlap the beginning.
         firsts = [self._latents(codes[: BEGINNING + REACH])[:BEGINNING] for codes in chosen]
         begun = torch.stack([self._spectra(first, BANDS).mean(dim=0) for first in firsts])
-        swells = [between(codes[:, 0].float(), torch.linspace(0, len(codes) - 1, POINTS)) for codes in chosen]
-        return begun, _centred(torch.stack(swells)), torch.tensor([float(len(codes)) for codes in chosen])
+        swells = [
+            between(codes[:, 0].float(), torch.linspace(0, len(codes) - 1, POINTS))
+            for codes in chosen
+        ]
+        return (
+            begun,
+            _centred(torch.stack(swells)),
+            torch.tensor([float(len(codes)) for codes in chosen]),
+        )
 
     def _with_floors(self, tones: Tensor, followed: Tensor) -> Tensor:
         """Tones `[F, 3]` with the noise floors of the `followed` tones, in frames where both have a tone."""
@@ -149,21 +183,32 @@ class Motions:
         other = layer.floors(followed) - layer.floors(tones)
         return tones + nn.functional.pad((both * other)[:, None], (ATOM - NOTE, 0))
 
-    def _quiet_below(self, latents: Tensor, tones: Tensor, followed: Tensor, their_tones: Tensor) -> Tensor:
+    def _quiet_below(
+        self, latents: Tensor, tones: Tensor, followed: Tensor, their_tones: Tensor
+    ) -> Tensor:
         """Change of latents `[F, D]` that limits bands below the lowest partial to the `followed` latents' level there.
 
         Bands with the same ratio to the lowest partial are compared. The change is 0 where either has no tone `[F, 3]`.
         """
         codec, layer = self._codec, self._codec.tone
-        own, their = (_lowest(layer.comb(each[None].to(codec.device))[0].cpu()) for each in (tones, their_tones))
+        own, their = (
+            _lowest(layer.comb(each[None].to(codec.device))[0].cpu())
+            for each in (tones, their_tones)
+        )
         up_to = torch.where(own.isfinite() & their.isfinite(), BELOW * own, 0.0)[:, None]
         features, others = (codec.unproject(each.to(codec.device)) for each in (latents, followed))
-        others = (others + codec.frame_features.loudness(features) - codec.frame_features.loudness(others)).cpu()
+        others = (
+            others + codec.frame_features.loudness(features) - codec.frame_features.loudness(others)
+        ).cpu()
         change = torch.zeros_like(others)
         sizes = codec.spectrogram.feature_sizes
         parts = (each.split(sizes, dim=1) for each in (features.cpu(), others, change))
-        for centres, band, other, less in zip((layer.centres.cpu(), layer.fine_centres.cpu()), *parts, strict=False):
-            places = torch.bucketize(centres * (their / own)[:, None], centres, right=True) - 1  # [F, M]
+        for centres, band, other, less in zip(
+            (layer.centres.cpu(), layer.fine_centres.cpu()), *parts, strict=False
+        ):
+            places = (
+                torch.bucketize(centres * (their / own)[:, None], centres, right=True) - 1
+            )  # [F, M]
             by_hop, allowed = (each.unflatten(1, (-1, len(centres))) for each in (band, other))
             allowed = allowed.gather(2, places.clamp_min(0)[:, None].expand_as(allowed))
             less += ((allowed - by_hop).clamp_max(0.0) * (centres < up_to)[:, None]).flatten(1)
@@ -180,10 +225,13 @@ class Motions:
         bands = self._smoothed(features)
         over = (bands - bands.max() - self._ceilings[:, None]).clamp_min(0.0)  # [bands, windows]
         window = len(latents) - over.shape[1] + 1
-        by_frame = nn.functional.max_pool1d(nn.functional.pad(over, (window - 1, window - 1)), window, 1).T
+        by_frame = nn.functional.max_pool1d(
+            nn.functional.pad(over, (window - 1, window - 1)), window, 1
+        ).T
         fine = nn.functional.adaptive_max_pool1d(by_frame, spectrogram.n_fine_mels)
         less = _in_features(
-            spectrogram, *(each[:, None].expand(-1, spectrogram.stack, -1) for each in (by_frame, fine))
+            spectrogram,
+            *(each[:, None].expand(-1, spectrogram.stack, -1) for each in (by_frame, fine)),
         )
         return (codec.project(features - less) - codec.project(features)).cpu()
 
@@ -213,7 +261,11 @@ class Motions:
         pitches = self._codec.pitches(self._recordings[recording])
         there = pitches.isfinite()
         jumps = _within_octaves(pitches[there].diff()).abs() > JUMP
-        if not len(jumps) or there.double().mean() < LEAST_TONAL or jumps.double().mean() > MOST_JUMPS:
+        if (
+            not len(jumps)
+            or there.double().mean() < LEAST_TONAL
+            or jumps.double().mean() > MOST_JUMPS
+        ):
             return torch.full_like(pitches, math.nan)
         return _bend(pitches)
 
@@ -262,7 +314,10 @@ class Motions:
     def envelopes_along(self, course: Course) -> tuple[Tensor, Tensor]:
         """Envelopes `[F, E]` and loudness `[F]` of the contour's recording at its positions, as log10 of amplitudes."""
         features = self._codec.unproject(self._latents_of(course.recording).to(self._codec.device))
-        steps, loudness = self._codec.spectrogram.feature_sizes[-1], self._codec.frame_features.loudness(features)[:, 0]
+        steps, loudness = (
+            self._codec.spectrogram.feature_sizes[-1],
+            self._codec.frame_features.loudness(features)[:, 0],
+        )
         own = features[:, -steps:].flatten().cpu()
         at = steps_at(course.places, steps).clamp(0, len(own) - 1)
         return between(own, at.flatten()).view_as(at), between(
@@ -298,7 +353,9 @@ def _bend(pitches: Tensor) -> Tensor:
     there, bend = pitches.isfinite(), torch.full_like(pitches, math.nan)
     if there.any():
         steps = _within_octaves(pitches[there].diff())
-        bend[there] = nn.functional.pad(steps.masked_fill(steps.abs() > JUMP, 0.0).cumsum(dim=0), (1, 0))
+        bend[there] = nn.functional.pad(
+            steps.masked_fill(steps.abs() > JUMP, 0.0).cumsum(dim=0), (1, 0)
+        )
     return bend
 
 

@@ -13,16 +13,16 @@ from distill.audio.output import Output
 from distill.audio.side_info import SideInfo
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
+from distill.generate.context import GenerationContext, Recorded
 from distill.generate.faults import Fault, FaultReport, Samples
 from distill.generate.notebook import players_and_table
-from distill.generate.refusals import IN_TUNE, Draws, Sound
+from distill.generate.rejection import IN_TUNE, Drafts, GeneratedSound
 from distill.generate.sounds import decode_sounds
-from distill.generate.source import Recorded, Source
 from distill.notes import CONCERT, Tuning, pitch_name
 from distill.novelty.reference import Reference
 from distill.novelty.report import SetReport
 from distill.novelty.spectra import CodeSpectra, mean_difference, sound_difference
-from distill.novelty.verdict import Judge, Novelty, Verdict
+from distill.novelty.verdict import Novelty, NoveltyScorer, Verdict
 from distill.storage.files import MARK
 from distill.text import beside, one_line, several, table, terminal_width, wrapped
 
@@ -41,7 +41,7 @@ class Result(ABC):
     KIND: ClassVar[str]  # word for a sound
     REDRAWN: ClassVar[str]  # name of the rejection criterion that `redrawn` counts
 
-    draws: Draws
+    draws: Drafts
     output: Output
     seed: int | None  # None if nothing is random
     tuning: Tuning = CONCERT  # for requested notes
@@ -106,7 +106,12 @@ class Result(ABC):
         import pandas as pd
 
         rows = [
-            {"seconds": sound.seconds, "frames": len(sound.codes), **self._tuned(sound), **self._own(sound)}
+            {
+                "seconds": sound.seconds,
+                "frames": len(sound.codes),
+                **self._tuned(sound),
+                **self._own(sound),
+            }
             | (sound.novelty.json() if sound.novelty else {})
             | (sound.likeness.json if sound.likeness else {})
             for sound in self.draws.sounds
@@ -118,11 +123,16 @@ class Result(ABC):
         rows = [(self.KIND, "seconds", "note", "verdict")]
         for number, sound in enumerate(islice(self.draws.sounds, MOST_ROWS)):
             words = one_line("; ".join(filter(None, self._in_words(sound))))
-            rows.append((str(number), f"{sound.seconds:.2f}", self._tuned(sound).get("heard", ""), words))
+            rows.append(
+                (str(number), f"{sound.seconds:.2f}", self._tuned(sound).get("heard", ""), words)
+            )
         columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
         more = len(self.draws.sounds) - MOST_ROWS
         return "\n".join(
-            [*table(list(zip(*columns, strict=True)), terminal_width()), *[f"and {more} more"] * (more > 0)]
+            [
+                *table(list(zip(*columns, strict=True)), terminal_width()),
+                *[f"and {more} more"] * (more > 0),
+            ]
         )
 
     def _repr_html_(self) -> str:
@@ -137,9 +147,18 @@ class Result(ABC):
             novelty = sound.novelty
             judged: Json = {"novelty": None, "short": None, "explanation": None}
             if novelty is not None:
-                judged = {"novelty": novelty.json(), "short": novelty.short, "explanation": novelty.explanation}
+                judged = {
+                    "novelty": novelty.json(),
+                    "short": novelty.short,
+                    "explanation": novelty.explanation,
+                }
             alike = sound.likeness.json if sound.likeness else {}
-            about = {"file": str(path), "seconds": sound.seconds, **self._levelled(sound), **self._tuned(sound)}
+            about = {
+                "file": str(path),
+                "seconds": sound.seconds,
+                **self._levelled(sound),
+                **self._tuned(sound),
+            }
             rows.append({**about, **judged, **self._own(sound), **alike})
         shared: Json = {"seed": self.seed, "sample_rate": self.sample_rate, "redrawn": self.redrawn}
         if self.output.loudness is not None:
@@ -154,15 +173,20 @@ class Result(ABC):
         seed = [] if self.seed is None else [f"seed {self.seed}"]
         sounds, end = [], ", ".join([*seed, f"{self.sample_rate} Hz"])
         for path, sound in zip(paths, self.draws.sounds, strict=True):
-            words = "  ".join(filter(None, [self._tuned(sound).get("heard"), *self._in_words(sound)]))
+            words = "  ".join(
+                filter(None, [self._tuned(sound).get("heard"), *self._in_words(sound)])
+            )
             sounds.append(beside(f"{path}  {sound.seconds:.2f} s", words, width))
-        return [*sounds, *wrapped([*self._tuning_lines(), *self._lines(), *self._loudness_lines(), end], width)]
+        return [
+            *sounds,
+            *wrapped([*self._tuning_lines(), *self._lines(), *self._loudness_lines(), end], width),
+        ]
 
     def _loudness_lines(self) -> list[str]:
         """Line on sounds that are softer than requested, if any."""
         return self.output.lines([sound.under_db for sound in self.draws.sounds], self.KIND)
 
-    def _levelled(self, sound: Sound) -> Json:
+    def _levelled(self, sound: GeneratedSound) -> Json:
         """Level of a sound below the requested loudness; empty if none was requested."""
         return {} if self.output.loudness is None else {"under_db": sound.under_db}
 
@@ -171,19 +195,32 @@ class Result(ABC):
         asked = len(self.notes) - self.notes.count(None)
         if not asked:
             return []
-        drawn = f"; {several(self.redrawn_off_note, 'other')} drawn again" * bool(self.redrawn_off_note)
+        drawn = f"; {several(self.redrawn_off_note, 'other')} drawn again" * bool(
+            self.redrawn_off_note
+        )
         at_note = f"{asked - self.off_note} of {asked} {self.KIND}s at their note"
-        return [f"{at_note} within {100 * IN_TUNE:.0f} cents{drawn}", *filter(None, [self.tuning.in_words])]
+        return [
+            f"{at_note} within {100 * IN_TUNE:.0f} cents{drawn}",
+            *filter(None, [self.tuning.in_words]),
+        ]
 
-    def _tuned(self, sound: Sound) -> Json:
+    def _tuned(self, sound: GeneratedSound) -> Json:
         """Note and pitch of a sound, also in words; empty if no note was requested."""
         if sound.note is None:
             return {}
         heard, offset = "no clear pitch", self.tuning.offset
         if sound.pitch is not None:
             away = sound.pitch - sound.note
-            heard = f"{100 * away:+.0f} cents" if abs(away) < 1 else f"heard at {pitch_name(sound.pitch - offset)}"
-        return {"note": sound.note, "pitch": sound.pitch, "heard": f"{pitch_name(sound.note - offset)}: {heard}"}
+            heard = (
+                f"{100 * away:+.0f} cents"
+                if abs(away) < 1
+                else f"heard at {pitch_name(sound.pitch - offset)}"
+            )
+        return {
+            "note": sound.note,
+            "pitch": sound.pitch,
+            "heard": f"{pitch_name(sound.note - offset)}: {heard}",
+        }
 
     @abstractmethod
     def _own(self, sound: Any) -> Json:
@@ -220,11 +257,11 @@ class Generated(Result):
         """Faults of each sound; None if the model has no reference."""
         return [sound.faults for sound in self.draws.sounds]
 
-    def _own(self, sound: Sound) -> Json:
+    def _own(self, sound: GeneratedSound) -> Json:
         label = {"label": sound.label} if sound.label else {}
         return {**label, "faults": None if sound.faults is None else list(sound.faults)}
 
-    def _in_words(self, sound: Sound) -> list[str | None]:
+    def _in_words(self, sound: GeneratedSound) -> list[str | None]:
         faulty = f"Faulty: {', '.join(sound.faults)}" if sound.faults else None
         return [sound.label, faulty, _short(sound), sound.likeness and sound.likeness.in_words]
 
@@ -256,11 +293,13 @@ class Generated(Result):
         if self.fault_report is not None:
             lines += self.fault_report.lines
         elif None in self.novelty:
-            lines.append("novelty and faults unknown: the model has no codes of its training recordings")
+            lines.append(
+                "novelty and faults unknown: the model has no codes of its training recordings"
+            )
         return lines
 
 
-def _short(sound: Sound) -> str | None:
+def _short(sound: GeneratedSound) -> str | None:
     """Verdict in a few words, or None if novelty is unknown."""
     return None if sound.novelty is None else sound.novelty.short
 
@@ -281,26 +320,33 @@ class Similarity:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Take(Sound):
+class Take(GeneratedSound):
     """Take of a recording, with its similarity to the recording."""
 
     similarity: Similarity
 
 
-def with_similarity(source: Source, drafts: Draws, recording: Recorded, codes: Codes) -> Draws:
+def with_similarity(
+    context: GenerationContext, drafts: Drafts, recording: Recorded, codes: Codes
+) -> Drafts:
     """Make takes of sounds: add their similarity to a recording, whose codes `[F, Q]` may have been transposed."""
-    decoded = decode_sounds(source.codec, [recording.codes])[0]
-    coding_db = sound_difference(source.codec, recording.samples, decoded)
+    decoded = decode_sounds(context.codec, [recording.codes])[0]
+    coding_db = sound_difference(context.codec, recording.samples, decoded)
     takes = [own.codes for own in drafts.sounds]
-    alike = similarities(source.codec, source.reference, codes, takes, coding_db)
+    alike = similarities(context.codec, context.reference, codes, takes, coding_db)
     drafts.drawn = {
-        number: Take(**vars(drafts.drawn[number]), similarity=similarity) for number, similarity in enumerate(alike)
+        number: Take(**vars(drafts.drawn[number]), similarity=similarity)
+        for number, similarity in enumerate(alike)
     }
     return drafts
 
 
 def similarities(
-    codec: VQVAE, reference: Reference | None, recording: Codes, takes: Sequence[Codes], coding_db: float
+    codec: VQVAE,
+    reference: Reference | None,
+    recording: Codes,
+    takes: Sequence[Codes],
+    coding_db: float,
 ) -> list[Similarity]:
     """Similarity of takes to the recording that they vary; all are codes `[F, Q]` of equal length.
 
@@ -310,7 +356,7 @@ def similarities(
     spectra, verdicts = CodeSpectra(codec), list[Verdict | None]([None] * len(takes))
     if reference is not None:
         alone = replace(reference, names=["recording"], codes=[recording.astype(np.uint16)])
-        verdicts = [novelty.verdict for novelty in Judge(alone, codec)(takes)]
+        verdicts = [novelty.verdict for novelty in NoveltyScorer(alone, codec)(takes)]
     alike = []
     for codes, verdict in zip(takes, verdicts, strict=True):
         difference = mean_difference(spectra(codes), spectra(recording))
@@ -374,10 +420,10 @@ class Morphed(Result):
 
     columns: int
 
-    def _own(self, sound: Sound) -> Json:  # noqa: ARG002 - a step has no fields of its own
+    def _own(self, sound: GeneratedSound) -> Json:  # noqa: ARG002 - a step has no fields of its own
         return {}
 
-    def _in_words(self, sound: Sound) -> list[str | None]:
+    def _in_words(self, sound: GeneratedSound) -> list[str | None]:
         return [_short(sound)]
 
     def _together(self) -> Json:

@@ -16,7 +16,7 @@ from distill.codes.sequences import eos_token
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
 from distill.generate.motion import Motions
-from distill.generate.policies import Draw, Policy, Sampling, chain, follow
+from distill.generate.processors import LogitsProcessor, Sampling, SamplingStep, chain, follow
 from distill.prior.base import DrawCode, Prior, Sampler
 from distill.progress import Progress
 
@@ -42,12 +42,16 @@ class Sequences:
 
     def most_frames(self, prior: Prior) -> int:
         """Maximum frames of a sequence: at most the prior's training length if it ends by itself without a prompt."""
-        if self.natural_ending and not (self.has_given_length or len(self.prompt)) and prior.most_frames:
+        if (
+            self.natural_ending
+            and not (self.has_given_length or len(self.prompt))
+            and prior.most_frames
+        ):
             return min(self.max_frames, prior.most_frames)
         return self.max_frames
 
 
-class Drawn(NamedTuple):
+class SampledCodes(NamedTuple):
     """Codes `[F, Q]` of a sound, and the index of the recording whose motion is transferred, or None."""
 
     codes: Codes
@@ -59,19 +63,23 @@ def sample_codes(
     prior: Prior,
     wanted: Sequences,
     random: Sequence[torch.Generator],
-    policies: Sequence[Policy] = (),
+    processors: Sequence[LogitsProcessor] = (),
     progress: Progress = lambda *_: None,
 ) -> list[Codes]:
     """Sample sequences of codes `[F, Q]`, F at least 1, without the prompt.
 
-    Each level of each frame takes three steps: the prior's probabilities with label smoothing undone, the `policies` in
+    Each level of each frame takes three steps: the prior's probabilities with label smoothing undone, the `processors` in
     order, and a sample from one random number for each sequence. Each sequence has its own generator, so it does not
     depend on the others, except by rounding. Beyond its context the prior continues from the last half of its window.
     Raises ArtifactError if the prior gives NaN or infinite values.
     """
-    layout, sizes, smoothing = prior.shape.layout, prior.shape.codebook_sizes, prior.smoothing.tolist()
+    layout, sizes, smoothing = (
+        prior.shape.layout,
+        prior.shape.codebook_sizes,
+        prior.smoothing.tolist(),
+    )
     most_frames = wanted.most_frames(prior)
-    in_turn = chain(wanted.sampling, layout, policies)
+    in_turn = chain(wanted.sampling, layout, processors)
     codes = torch.zeros(wanted.count, most_frames, len(sizes), dtype=torch.int64)
     lengths, active = torch.full((wanted.count,), most_frames), torch.arange(wanted.count)
     sampler = _sampler(prior, wanted)
@@ -82,15 +90,21 @@ def sample_codes(
         possible = logits if may_end else logits[:, : sizes[level]]
         shares = undo_label_smoothing(possible.float().cpu(), smoothing[level], sizes[level])
         if not math.isfinite(shares.sum()):
-            raise ArtifactError("expected finite logits of the prior, found NaN or infinite values; train it again")
-        step = Draw(frame, level, active, coarser.cpu(), codes)
-        for policy in in_turn:
-            shares = policy(shares, step)
+            raise ArtifactError(
+                "expected finite logits of the prior, found NaN or infinite values; train it again"
+            )
+        step = SamplingStep(frame, level, active, coarser.cpu(), codes)
+        for processor in in_turn:
+            shares = processor(shares, step)
         return draw(shares, numbers[:, level])
 
-    with torch.backends.mkldnn.flags(False, None, None, None):  # oneDNN costs more than it saves here
+    with torch.backends.mkldnn.flags(
+        False, None, None, None
+    ):  # oneDNN costs more than it saves here
         for frame in range(most_frames):
-            numbers = torch.stack([uniform(random[row], len(sizes)) for row in active.tolist()])  # [B, Q]
+            numbers = torch.stack(
+                [uniform(random[row], len(sizes)) for row in active.tolist()]
+            )  # [B, Q]
             drawn = sampler.next_frame(draw_level).cpu()
             codes[active, frame] = drawn
             ended = active[drawn[:, 0] == eos_token(prior.codebook_size)]
@@ -103,46 +117,57 @@ def sample_codes(
                 active = active[unfinished]
             done = int((lengths < most_frames).sum())
             progress(frame + 1, most_frames, f"frames, {done} of {wanted.count} sounds ended")
-    return [own[:length].numpy().copy() for own, length in zip(codes, lengths.tolist(), strict=True)]
+    return [
+        own[:length].numpy().copy() for own, length in zip(codes, lengths.tolist(), strict=True)
+    ]
 
 
 def sample_along_courses(
     prior: Prior,
     wanted: Sequences,
     random: Sequence[torch.Generator],
-    policies: Sequence[Policy] = (),
+    processors: Sequence[LogitsProcessor] = (),
     motions: Motions | None = None,
     bends: bool = True,
     progress: Progress = lambda *_: None,
-) -> list[Drawn]:
+) -> list[SampledCodes]:
     """Sample as `sample_codes`, along loudness contours of recordings if the prior has them.
 
     The motion of recordings in `motions` is transferred, without pitch unless `bends`; they must be the recordings of
     the prior's contours. With a prompt no motion is transferred; with a prompt and a length there is no contour.
     """
     if prior.courses is None or (len(wanted.prompt) and not wanted.natural_ending):
-        return [Drawn(codes) for codes in sample_codes(prior, wanted, random, policies, progress)]
+        return [
+            SampledCodes(codes)
+            for codes in sample_codes(prior, wanted, random, processors, progress)
+        ]
     most = wanted.most_frames(prior)
     if len(wanted.prompt):
         courses, motions = prior.courses.continued(wanted.prompt, wanted.label, random), None
     else:
         repeats = motions.repeats if motions else lambda _: False
-        courses = prior.courses.stretched(most, wanted.label, random, wanted.natural_ending, repeats)
+        courses = prior.courses.stretched(
+            most, wanted.label, random, wanted.natural_ending, repeats
+        )
     in_time = [course.in_time for course in courses]
     own = [follow(prior.courses.tokens(courses, most), prior.codebook_size, in_time)]
     if motions and any(in_time):
         own.append(motions.beats(courses))
-    drawn = sample_codes(prior, wanted, random, [*policies, *own], progress)
+    drawn = sample_codes(prior, wanted, random, [*processors, *own], progress)
     if not motions:
-        return list(map(Drawn, drawn))
+        return list(map(SampledCodes, drawn))
     pairs = zip(drawn, courses, strict=True)
-    return [Drawn(*motions.moved(codes, course, bends)) for codes, course in pairs]
+    return [SampledCodes(*motions.moved(codes, course, bends)) for codes, course in pairs]
 
 
 def _sampler(prior: Prior, wanted: Sequences) -> Sampler:
     """Sampler of the prior, guided if there is a label and a guidance scale other than 1."""
     labels, scale = torch.full((wanted.count,), wanted.label), wanted.sampling.guidance
-    history = torch.from_numpy(wanted.prompt).reshape(-1, prior.num_quantizers).expand(wanted.count, -1, -1)
+    history = (
+        torch.from_numpy(wanted.prompt)
+        .reshape(-1, prior.num_quantizers)
+        .expand(wanted.count, -1, -1)
+    )
     if not wanted.label or scale == 1:
         return Sampler(prior, history, labels)
     # Loudness is not guided: labels name kinds of sound, and guided loudness ends sounds at odd times.
@@ -156,14 +181,20 @@ class GuidedSampler(Sampler):
     The batch is doubled: the second half has the same sequences without a label.
     """
 
-    def __init__(self, prior: Prior, history: Tensor, labels: Tensor, scales: Sequence[float]) -> None:
-        super().__init__(prior, history.repeat(2, 1, 1), torch.cat([labels, torch.zeros_like(labels)]))
+    def __init__(
+        self, prior: Prior, history: Tensor, labels: Tensor, scales: Sequence[float]
+    ) -> None:
+        super().__init__(
+            prior, history.repeat(2, 1, 1), torch.cat([labels, torch.zeros_like(labels)])
+        )
         self._scales = scales
 
     def next_frame(self, draw: DrawCode) -> Tensor:
         def draw_guided(logits: Tensor, coarser: Tensor, frame: int) -> Tensor:
             conditional, unconditional = logits.float().chunk(2)
-            guided = classifier_free_guidance(conditional, unconditional, self._scales[coarser.shape[1]])
+            guided = classifier_free_guidance(
+                conditional, unconditional, self._scales[coarser.shape[1]]
+            )
             return draw(guided, coarser.chunk(2)[0], frame).repeat(2)
 
         return super().next_frame(draw_guided).chunk(2)[0]

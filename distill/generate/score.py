@@ -52,7 +52,9 @@ class Contour:
     def between(self, start: float, end: float) -> "Contour":
         """Part of the contour from `start` to `end`."""
         part = self.positions(start, end)
-        return Contour(self.seconds[part.start : part.stop], self.values[part.start : part.stop], self.origin)
+        return Contour(
+            self.seconds[part.start : part.stop], self.values[part.start : part.stop], self.origin
+        )
 
 
 UNBENT, LEVEL = Contour([0.0], [0.0]), Contour([0.0], [1.0])
@@ -84,7 +86,11 @@ class Note(NamedTuple):
         note = self if self.seconds is None else self._replace(seconds=seconds - self.start)
         levels = self.level.positions(self.start, seconds)
         is_steady = len(levels) == 1
-        return note._replace(gain=self.gain * self.level.values[levels[0]], level=LEVEL) if is_steady else note
+        return (
+            note._replace(gain=self.gain * self.level.values[levels[0]], level=LEVEL)
+            if is_steady
+            else note
+        )
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,9 @@ def read_pattern(text: str, bpm: float, bars: int, swing: float) -> Score:
     lines = list(_lines(text))
     if not any(step in GAINS for _, steps in lines for step in steps):
         found = (
-            "rests alone; add a hit" if lines else "something else; write x, X, o, . or - after each label and a colon"
+            "rests alone; add a hit"
+            if lines
+            else "something else; write x, X, o, . or - after each label and a colon"
         )
         raise ParamsError(
             f"pattern {shown}: expected labels and their steps, such as kick:x...x... snare:....x..., found {found}"
@@ -179,7 +187,9 @@ def is_midi(path: Path) -> bool:
                 begins = file.read(midi.BEGINNING)
     if not midi.begins(begins) and path.suffix.lower() in SUFFIXES:
         found = "another kind of file" if is_file else "none"
-        raise ParamsError(f"{path}: expected a MIDI file, found {found}; check the path or name another one")
+        raise ParamsError(
+            f"{path}: expected a MIDI file, found {found}; check the path or name another one"
+        )
     return midi.begins(begins)
 
 
@@ -200,7 +210,9 @@ def read_programs(text: str) -> dict[int, str]:
     return programs
 
 
-def read_midi(path: Path, track: int | None = None, programs: Mapping[int, str] = MappingProxyType({})) -> Score:
+def read_midi(
+    path: Path, track: int | None = None, programs: Mapping[int, str] = MappingProxyType({})
+) -> Score:
     """Read all tracks of a MIDI file, or one `track` from 1 on, with remarks on missing tracks and ignored messages.
 
     Gains are the square of the velocity, as in samplers. Notes on the drum channel are hits; other notes get the label
@@ -217,26 +229,44 @@ def read_midi(path: Path, track: int | None = None, programs: Mapping[int, str] 
     if performance.cuts and not notes:
         raise midi.damaged(path)
     channels = [
-        channel for channel in performance.channels.values() if any(number in chosen for number in channel.used)
+        channel
+        for channel in performance.channels.values()
+        if any(number in chosen for number in channel.used)
     ]
-    used = {program for channel in channels for number in chosen for program in channel.used.get(number, ())}
+    used = {
+        program
+        for channel in channels
+        for number in chosen
+        for program in channel.used.get(number, ())
+    }
     if unused := sorted(programs.keys() - used):
         known = ", ".join(map(str, sorted(used - {NO_PROGRAM}))) or "none"
-        raise ParamsError(f"program {unused[0]}: expected one that {path} plays, {known}, found another; correct it")
+        raise ParamsError(
+            f"program {unused[0]}: expected one that {path} plays, {known}, found another; correct it"
+        )
     left_out = sum((channel.left_out for channel in channels), Counter[str]())
-    return Score(_checked(notes, str(path)), remarks=[*_missing(file, performance.cuts), *_left_out(left_out)])
+    return Score(
+        _checked(notes, str(path)),
+        remarks=[*_missing(file, performance.cuts), *_left_out(left_out)],
+    )
 
 
 def _checked(notes: Sequence[Note], name: str) -> list[Note]:
     """Sort notes by start. Raises ParamsError for no notes, too many notes, or too long a score."""
     if not 0 < len(notes) <= MOST_NOTES:
         found = f"{len(notes):,}" if notes else "none"
-        remedy = "play fewer bars, or one track" if notes else "choose another file, or another track"
-        raise ParamsError(f"{name}: expected from 1 to {MOST_NOTES:,} notes, found {found}; {remedy}")
+        remedy = (
+            "play fewer bars, or one track" if notes else "choose another file, or another track"
+        )
+        raise ParamsError(
+            f"{name}: expected from 1 to {MOST_NOTES:,} notes, found {found}; {remedy}"
+        )
     ordered = sorted(notes, key=lambda note: (note.start, note.key or 0))
     last = max(note.start + (note.seconds or 0) for note in ordered)
     if not last <= MOST_SECONDS:
-        raise ParamsError(f"{name}: expected notes that last {MOST_SECONDS:.0f} s at most, found {last:.0f} s; cut it")
+        raise ParamsError(
+            f"{name}: expected notes that last {MOST_SECONDS:.0f} s at most, found {last:.0f} s; cut it"
+        )
     return ordered
 
 
@@ -284,7 +314,9 @@ def _performed(file: midi.MidiFile, path: Path, programs: Mapping[int, str]) -> 
             performance.cuts[track] = now
         elif status != midi.META:
             number = status & 0xF
-            channel = performance.channels.get((ports[track], number)) or _Channel(number == DRUMS, programs)
+            channel = performance.channels.get((ports[track], number)) or _Channel(
+                number == DRUMS, programs
+            )
             performance.channels[ports[track], number] = channel
             end(channel.receive(status >> 4, data, track, now), now)
         elif data[0] == midi.PORT:
@@ -309,7 +341,15 @@ class Control(IntEnum):
     DATA, VOLUME, EXPRESSION, DATA_FINE = 6, 7, 11, 38
     SUSTAIN, SOSTENUTO = 64, 66
     OTHER_PARAMETER_FINE, OTHER_PARAMETER, PARAMETER_FINE, PARAMETER = 98, 99, 100, 101
-    ALL_SOUND_OFF, RESET, ALL_NOTES_OFF, OMNI_OFF, OMNI_ON, MONO, POLY = 120, 121, 123, 124, 125, 126, 127
+    ALL_SOUND_OFF, RESET, ALL_NOTES_OFF, OMNI_OFF, OMNI_ON, MONO, POLY = (
+        120,
+        121,
+        123,
+        124,
+        125,
+        126,
+        127,
+    )
 
 
 BEND_RANGE, FINE_TUNING, COARSE_TUNING, NO_PARAMETER = (0, 0), (0, 1), (0, 2), (127, 127)
@@ -336,8 +376,15 @@ class _Channel:
         self.left_out = Counter[str]()
         self._sustained: dict[Place, Note] = {}
         self._caught: dict[Place, Note] = {}  # held by the sostenuto pedal after their keys are up
-        self._is_sustained, self._catching = False, -math.inf  # _catching: time at which sostenuto went down
-        self._is_drums, self._programs, self._program = is_drums, programs, NO_PROGRAM if is_drums else 1
+        self._is_sustained, self._catching = (
+            False,
+            -math.inf,
+        )  # _catching: time at which sostenuto went down
+        self._is_drums, self._programs, self._program = (
+            is_drums,
+            programs,
+            NO_PROGRAM if is_drums else 1,
+        )
         self._volume, self._expression, self._wheel = VOLUME, MOST_VALUE, 0.0
         self._parameter = NO_PARAMETER
         self._parameters = {BEND_RANGE: [2, 0], FINE_TUNING: [64, 0], COARSE_TUNING: [64, 0]}
@@ -364,7 +411,11 @@ class _Channel:
     def _start(self, key: int, track: int, velocity: int, now: float) -> list[Sounding]:
         """Start a note, and end the note with the same key and track."""
         tracks, place = self.down.setdefault(key, {}), (key, track)
-        before = [tracks.pop(track, None), self._sustained.pop(place, None), self._caught.pop(place, None)]
+        before = [
+            tracks.pop(track, None),
+            self._sustained.pop(place, None),
+            self._caught.pop(place, None),
+        ]
         whole = 0 if self._is_drums else round(self._bend.values[-1])
         tracks[track] = Note(
             now,
@@ -408,8 +459,18 @@ class _Channel:
                 return self._lifted()
             case Control.ALL_SOUND_OFF:
                 return self.all_off()
-            case Control.ALL_NOTES_OFF | Control.OMNI_OFF | Control.OMNI_ON | Control.MONO | Control.POLY:
-                down = [(key, *sounding) for key, tracks in self.down.items() for sounding in tracks.items()]
+            case (
+                Control.ALL_NOTES_OFF
+                | Control.OMNI_OFF
+                | Control.OMNI_ON
+                | Control.MONO
+                | Control.POLY
+            ):
+                down = [
+                    (key, *sounding)
+                    for key, tracks in self.down.items()
+                    for sounding in tracks.items()
+                ]
                 self.down.clear()
                 return [ended for note in down for ended in self._released(*note)]
             case Control.RESET:  # volume and program stay (RP-015)

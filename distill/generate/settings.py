@@ -48,21 +48,30 @@ class Argument:
 def flag_of(name: str, field: FieldInfo) -> Flag:
     """Return the flag of a field, with a name and a type."""
     own = next((part for part in field.metadata if isinstance(part, Flag)), Flag())
-    return replace(own, name=own.name or "--" + name.replace("_", "-"), type=own.type or setting_of(field).type)
+    return replace(
+        own, name=own.name or "--" + name.replace("_", "-"), type=own.type or setting_of(field).type
+    )
 
 
 def fields_of(kind: type[Settings]) -> dict[str, FieldInfo]:
-    """Return the fields with help: positional ones of Python first, those of `SoundSettings` last."""
+    """Return the fields with help: positional arguments of Python first, fields of `SoundSettings` last."""
     fields = [(name, field) for name, field in kind.model_fields.items() if field.description]
     return dict(
-        sorted(fields, key=lambda named: (named[1].kw_only is not False, named[0] in SoundSettings.model_fields))
+        sorted(
+            fields,
+            key=lambda named: (
+                named[1].kw_only is not False,
+                named[0] in SoundSettings.model_fields,
+            ),
+        )
     )
 
 
 def arguments_of(kind: type[Settings]) -> dict[str, Argument]:
     """Return the positional arguments of the command by field."""
     marked = {
-        name: [own for own in field.metadata if isinstance(own, Argument)] for name, field in kind.model_fields.items()
+        name: [own for own in field.metadata if isinstance(own, Argument)]
+        for name, field in kind.model_fields.items()
     }
     return {name: own for name, found in marked.items() for own in found}
 
@@ -110,18 +119,22 @@ def least_novelty(given: str | float | None) -> str | float | None:
     with suppress(ValueError):
         if 0 <= float(given) <= 1:
             return float(given)
-    raise ParamsError(f"min_novelty {given}: expected close, new or a number from 0 to 1, found neither")
+    raise ParamsError(
+        f"min_novelty {given}: expected close, new or a number from 0 to 1, found neither"
+    )
 
 
 def hertz_or_corpus(given: str | float) -> str | float:
-    """Return the tuning of A4 in Hz, or "corpus" for that of the recordings. Raises ParamsError."""
+    """Return the tuning of A4 in Hz, or "corpus" for the tuning of the recordings. Raises ParamsError."""
     lowest, highest = 380, 500
     if given == "corpus":
         return given
     with suppress(ValueError):
         if lowest <= float(given) <= highest:
             return float(given)
-    raise ParamsError(f"tuning {given}: expected A4 in Hz, from {lowest} to {highest}, or corpus, found neither")
+    raise ParamsError(
+        f"tuning {given}: expected A4 in Hz, from {lowest} to {highest}, or corpus, found neither"
+    )
 
 
 Count = Annotated[int, Field(ge=1, le=10_000)]
@@ -132,15 +145,23 @@ Recording = str | os.PathLike[str] | NDArray[np.number] | Sound
 UNCHECKED = PlainValidator(lambda value: value)  # checked where it is read
 Rate = Annotated[int, Field(ge=8_000, le=192_000)] | None
 RATE_HELP = "sample rate of the sounds"
-RateOfModel = Annotated[Rate, Flag(metavar="HZ", otherwise="the model's"), Field(description=RATE_HELP)]
-RateOfRecording = Annotated[Rate, Flag(metavar="HZ", otherwise="the recording's"), Field(description=RATE_HELP)]
+RateOfModel = Annotated[
+    Rate, Flag(metavar="HZ", otherwise="the model's"), Field(description=RATE_HELP)
+]
+RateOfRecording = Annotated[
+    Rate, Flag(metavar="HZ", otherwise="the recording's"), Field(description=RATE_HELP)
+]
 RateOfKit = Annotated[
-    Rate, Flag(metavar="HZ", otherwise="the model's, or the recording's"), Field(description=RATE_HELP)
+    Rate,
+    Flag(metavar="HZ", otherwise="the model's, or the recording's"),
+    Field(description=RATE_HELP),
 ]
 Loudness = Annotated[
     Annotated[float, Field(ge=-70, le=0)] | None,
     Flag(metavar="LUFS", otherwise="as each sound is"),
-    Field(description="integrated loudness of each sound, such as -23, as far as its peak stays below -1 dBFS"),
+    Field(
+        description="integrated loudness of each sound, such as -23, as far as its peak stays below -1 dBFS"
+    ),
 ]
 Seed = Annotated[
     SamplingSeed | None,
@@ -150,8 +171,8 @@ Width = Annotated[
     float,
     Field(ge=0, le=1.5, description="stereo width: 0 mono, 1 as the recordings, above 1 wider"),
 ]
-DRAFTS_HELP = "drafts of each sound, of which the critic keeps one; 1 is fastest"
-Drafts = Annotated[Annotated[int, Field(ge=1, le=64)] | None, Field(description=DRAFTS_HELP)]
+DRAFTS_HELP = "drafts for each sound; the critic keeps one; 1 is fastest"
+DraftCount = Annotated[Annotated[int, Field(ge=1, le=64)] | None, Field(description=DRAFTS_HELP)]
 Coolness = Annotated[Temperature, Field(description="below 1 less random, above 1 more")]
 TuningOfNotes = Annotated[
     str | float,
@@ -170,15 +191,20 @@ def default_guidance(label: object) -> float:
 def check_tuning(tuning: str | float, note: Notes | None) -> None:
     """Refuse a tuning without a note to tune. Raises ParamsError."""
     if note is None and tuning != "corpus":
-        raise ParamsError(f"tuning {tuning:g}: expected a note to tune, found none; name a note such as C3")
+        raise ParamsError(
+            f"tuning {tuning:g}: expected a note to tune, found none; name a note such as C3"
+        )
 
 
 class Guided(Settings):
     """Settings with an optional label, and guidance towards it."""
 
-    label: str | None = Field(default=None, description="label of the sounds, for models trained with labels")
+    label: str | None = Field(
+        default=None, description="label of the sounds, for models trained with labels"
+    )
     guidance: Annotated[Guidance | None, Flag(otherwise="2.5")] = Field(
-        default=None, description="guidance towards the label: 1 is off, above 1 follows the label more"
+        default=None,
+        description="guidance towards the label: 1 is off, above 1 follows the label more",
     )
 
     @model_validator(mode="after")

@@ -26,23 +26,30 @@ from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each
 from distill.codes.store import Codes
 from distill.errors import ArtifactError
+from distill.generate.context import GenerationContext
 from distill.generate.faults import AT_NOTES, FAULTS, WITH_LENGTH, WITH_PROMPT, Fault, Samples
-from distill.generate.policies import Policy, Sampling, keep, pull_to
-from distill.generate.refusals import (
+from distill.generate.processors import LogitsProcessor, Sampling, keep, pull_to
+from distill.generate.rejection import (
     IN_TUNE,
+    MAX_DRAFTS,
     MISTUNED,
-    MOST_DRAWS,
-    Draft,
-    Draws,
+    DraftKey,
+    Drafts,
     Emit,
-    Refusal,
-    Sound,
-    draw_again,
+    GeneratedSound,
+    RejectionCriterion,
+    generate_until_accepted,
     kept,
 )
-from distill.generate.sampling import NO_CODES, Drawn, Sequences, generators, sample_along_courses, sample_codes
+from distill.generate.sampling import (
+    NO_CODES,
+    SampledCodes,
+    Sequences,
+    generators,
+    sample_along_courses,
+    sample_codes,
+)
 from distill.generate.settings import Delivery, OnSound
-from distill.generate.source import Source
 from distill.progress import Progress, silent
 from distill.seeds import Stream, derive_seed
 
@@ -105,44 +112,64 @@ class GenerationRequest:
 
     def make(
         self,
-        source: Source,
+        context: GenerationContext,
         seeds: "Seeds",
-        refusals: Sequence[Refusal],
+        criteria: Sequence[RejectionCriterion],
         report: Progress,
         emit: Emit,
         first_alone: bool,
-    ) -> Draws:
+    ) -> Drafts:
         """Generate the sounds; see `generate_sounds`."""
-        return generate_sounds(source, self, seeds, refusals, report, emit, first_alone)
+        return generate_sounds(context, self, seeds, criteria, report, emit, first_alone)
 
-    def channels(self, source: Source) -> int:
+    def channels(self, context: GenerationContext) -> int:
         """Number of channels of all sounds: 2 if any may be stereo."""
-        may_be = source.is_stereo if self.side_info is None else self.side_info.is_stereo
+        may_be = context.is_stereo if self.side_info is None else self.side_info.is_stereo
         return 2 if may_be and self.width else 1
 
-    def prompt_samples(self, source: Source) -> int:
+    def prompt_samples(self, context: GenerationContext) -> int:
         """Number of samples of the prompt."""
-        return len(self.prompt) * source.codec.spectrogram.samples_per_frame
+        return len(self.prompt) * context.codec.spectrogram.samples_per_frame
 
     def note_of(self, number: int) -> float | None:
         """Requested note of the sound with this number, or None."""
         return self.notes[number % len(self.notes)] if self.notes else None
 
-    def draw(self, source: Source, attempt: Attempt) -> list[Drawn]:
+    def draw(self, context: GenerationContext, attempt: Attempt) -> list[SampledCodes]:
         """Sample codes of some sounds, without the prompt."""
-        notes = [source.tuner.weights(list(map(self.note_of, attempt.numbers)))] if self.notes else []
-        return self._sampled(source, attempt, frames_for_seconds(source.codec, self.max_seconds), notes)
+        notes = (
+            [context.tuner.weights(list(map(self.note_of, attempt.numbers)))] if self.notes else []
+        )
+        return self._sampled(
+            context, attempt, frames_for_seconds(context.codec, self.max_seconds), notes
+        )
 
     def _sampled(
-        self, source: Source, attempt: Attempt, frames: int, policies: Sequence[Policy], has_courses: bool = True
-    ) -> list[Drawn]:
+        self,
+        context: GenerationContext,
+        attempt: Attempt,
+        frames: int,
+        processors: Sequence[LogitsProcessor],
+        has_courses: bool = True,
+    ) -> list[SampledCodes]:
         """Sample codes with processors, and with `has_courses` along loudness contours of recordings."""
-        prior, random = source.prior, generators(attempt.seeds)
-        wanted = Sequences(len(attempt.numbers), frames, self.natural_ending, self.label, self.prompt, self.sampling)
+        prior, random = context.prior, generators(attempt.seeds)
+        wanted = Sequences(
+            len(attempt.numbers),
+            frames,
+            self.natural_ending,
+            self.label,
+            self.prompt,
+            self.sampling,
+        )
         if not has_courses:
-            return list(map(Drawn, sample_codes(prior, wanted, random, policies, attempt.progress)))
-        motions, bends = source.motions, not self.is_tuned
-        return sample_along_courses(prior, wanted, random, policies, motions, bends, attempt.progress)
+            return list(
+                map(SampledCodes, sample_codes(prior, wanted, random, processors, attempt.progress))
+            )
+        motions, bends = context.motions, not self.is_tuned
+        return sample_along_courses(
+            prior, wanted, random, processors, motions, bends, attempt.progress
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -162,24 +189,37 @@ class TakeRequest(GenerationRequest):
         """Whether the pitch of each take is measured."""
         return bool(self.notes) or self.follow_tones
 
-    def draw(self, source: Source, attempt: Attempt) -> list[Drawn]:
+    def draw(self, context: GenerationContext, attempt: Attempt) -> list[SampledCodes]:
         """Sample codes of some takes."""
-        recording, strength, codec, count = self.recording, self.strength, source.codec, len(attempt.numbers)
+        recording, strength, codec, count = (
+            self.recording,
+            self.strength,
+            context.codec,
+            len(attempt.numbers),
+        )
         if not strength:
-            return [Drawn(recording.copy()) for _ in attempt.numbers]
-        policies: list[Policy] = [source.tuner.following(recording, count)] if self.is_tuned else []
+            return [SampledCodes(recording.copy()) for _ in attempt.numbers]
+        processors: list[LogitsProcessor] = (
+            [context.tuner.following(recording, count)] if self.is_tuned else []
+        )
         if strength < 1:
             kept = [kept_codes(recording, strength, own) for own in attempt.take_seeds]
-            policies += [
+            processors += [
                 pull_to(codec.code_vectors(), torch.from_numpy(recording), strength),
                 keep(torch.from_numpy(np.stack(kept))),
             ]
-        return self._sampled(source, attempt, len(recording), policies, has_courses=strength == 1)
+        return self._sampled(
+            context, attempt, len(recording), processors, has_courses=strength == 1
+        )
 
 
-def in_tune(request: GenerationRequest) -> Refusal:
+def in_tune(request: GenerationRequest) -> RejectionCriterion:
     """Reject sounds that are not at their note; generation stops with an error if the whole first batch is rejected."""
-    other = "give a length: what goes on may be short" if len(request.prompt) else "choose another label"
+    other = (
+        "give a length: what goes on may be short"
+        if len(request.prompt)
+        else "choose another label"
+    )
     return replace(MISTUNED, remedy=other)
 
 
@@ -203,14 +243,14 @@ class Seeds:
 
 
 def generate_sounds(
-    source: Source,
+    context: GenerationContext,
     request: GenerationRequest,
     seeds: Seeds,
-    refusals: Sequence[Refusal] = (),
+    criteria: Sequence[RejectionCriterion] = (),
     report: Progress = silent,
     emit: Emit = kept,
     first_alone: bool = False,
-) -> Draws:
+) -> Drafts:
     """Generate sounds, each from its own seed, in batches of at most BATCH; rejected drafts are generated again.
 
     At strength 0 each take equals the recording; at strength 1 nothing of it is kept. `report` gets the progress of
@@ -218,39 +258,49 @@ def generate_sounds(
     first sound is a batch of its own, so that it is ready early. Raises ArtifactError if a network gives NaN or
     infinite values, or if a criterion with a remedy rejects the whole first batch.
     """
-    draws, choice = Draws(), source.choice(request.drafts, seeds.of_choice, request.label)
-    is_heard = request.is_tuned or choice.drafts > 1 or any(refusal.hears for refusal in refusals)
+    draws, choice = Drafts(), context.choice(request.drafts, seeds.of_choice, request.label)
+    needs_audio = (
+        request.is_tuned
+        or choice.drafts > 1
+        or any(criterion.needs_audio for criterion in criteria)
+    )
     alone = int(first_alone)
     starts = [*range(alone), *range(alone, request.count, BATCH // choice.drafts)]
     for batch in itertools.starmap(range, itertools.pairwise([*starts, request.count])):
-        is_whole = batch.start == alone or request.count == 1  # first full batch, after a first sound alone
-        draw = partial(_drawn, source, request, seeds, batch, report, is_heard)
-        made = draw_again(batch, draw, partial(_judged, source, request), refusals, choice)
-        for refusal in refusals:
+        is_whole = (
+            batch.start == alone or request.count == 1
+        )  # first full batch, after a first sound alone
+        draw = partial(_drawn, context, request, seeds, batch, report, needs_audio)
+        made = generate_until_accepted(
+            batch, draw, partial(_judged, context, request), criteria, choice
+        )
+        for criterion in criteria:
             left = [*draws.left.values(), *made.left.values()]
-            if refusal.remedy and is_whole and left == [refusal.name] * batch.stop:
+            if criterion.remedy and is_whole and left == [criterion.name] * batch.stop:
                 raise ArtifactError(
                     f"note: expected a sound at its note within {100 * IN_TUNE:.0f} cents, found none among "
-                    f"{MOST_DRAWS * batch.stop} that were drawn; leave the note out, or {refusal.remedy}"
+                    f"{MAX_DRAFTS * batch.stop} that were drawn; leave the note out, or {criterion.remedy}"
                 )
-        if not is_heard:
-            made.drawn = dict(zip(batch, _decoded(source, request, batch, made.sounds), strict=True))
+        if not needs_audio:
+            made.drawn = dict(
+                zip(batch, _decoded(context, request, batch, made.sounds), strict=True)
+            )
         for number in batch:
-            made.hand_over(number, made.drawn[number], emit)
+            made.deliver(number, made.drawn[number], emit)
         draws.add(made)
     return draws
 
 
 def _drawn(
-    source: Source,
+    context: GenerationContext,
     request: GenerationRequest,
     seeds: Seeds,
     batch: range,
     report: Progress,
-    is_heard: bool,
-    drafts: Sequence[Draft],
-) -> list[Sound]:
-    """Sample drafts of a batch, and decode them if `is_heard`: something needs their samples before acceptance."""
+    needs_audio: bool,
+    drafts: Sequence[DraftKey],
+) -> list[GeneratedSound]:
+    """Sample drafts of a batch, and decode them if `needs_audio`: something needs their samples before acceptance."""
     numbers = [draft.number for draft in drafts]
     drawn_now, name = len(set(numbers)), ""
     accepted = len(batch) - drawn_now
@@ -261,44 +311,63 @@ def _drawn(
         report((batch.start + accepted) * of + done * drawn_now, request.count * of, name + text)
 
     own, of_takes = ([seed(*draft) for draft in drafts] for seed in (seeds.of_sound, seeds.of_take))
-    drawn = request.draw(source, Attempt(numbers, own, of_takes, progress))
+    drawn = request.draw(context, Attempt(numbers, own, of_takes, progress))
     sounds = [
-        Sound(np.concatenate([request.prompt.reshape(-1, sound.codes.shape[1]), sound.codes]), None, None, NO_SAMPLES)
+        GeneratedSound(
+            np.concatenate([request.prompt.reshape(-1, sound.codes.shape[1]), sound.codes]),
+            None,
+            None,
+            NO_SAMPLES,
+        )
         for sound in drawn
     ]
-    sounds = [_with_side_info(source, request, *pair) for pair in zip(sounds, drawn, strict=True)]
-    return _decoded(source, request, numbers, sounds) if is_heard else sounds
+    sounds = [_with_side_info(context, request, *pair) for pair in zip(sounds, drawn, strict=True)]
+    return _decoded(context, request, numbers, sounds) if needs_audio else sounds
 
 
-def _with_side_info(source: Source, request: GenerationRequest, sound: Sound, drawn: Drawn) -> Sound:
+def _with_side_info(
+    context: GenerationContext,
+    request: GenerationRequest,
+    sound: GeneratedSound,
+    drawn: SampledCodes,
+) -> GeneratedSound:
     """Set a sound's side information: requested, else from the recording that it follows, else from the nearest."""
     if request.side_info is not None:
         return replace(sound, side_info=request.side_info)
     if drawn.followed is None:
-        sound = _judged(source, request, sound)
-    return replace(sound, side_info=source.side_info_like(drawn.followed, sound.novelty))
+        sound = _judged(context, request, sound)
+    return replace(sound, side_info=context.side_info_like(drawn.followed, sound.novelty))
 
 
-def _judged(source: Source, request: GenerationRequest, sound: Sound) -> Sound:
+def _judged(
+    context: GenerationContext, request: GenerationRequest, sound: GeneratedSound
+) -> GeneratedSound:
     """Score the novelty of a sound after its prompt, if the model has a reference."""
-    novelty = sound.novelty or source.novelty([sound.codes[len(request.prompt) :]])[0]
+    novelty = sound.novelty or context.novelty([sound.codes[len(request.prompt) :]])[0]
     return replace(sound, novelty=novelty)
 
 
 def _decoded(
-    source: Source, request: GenerationRequest, numbers: Sequence[int], sounds: Sequence[Sound]
-) -> list[Sound]:
+    context: GenerationContext,
+    request: GenerationRequest,
+    numbers: Sequence[int],
+    sounds: Sequence[GeneratedSound],
+) -> list[GeneratedSound]:
     """Decode sounds: add samples, likeness, side information cut to their length, and faults and pitch if requested."""
-    rate, length = source.codec.spectrogram.sample_rate, None
+    rate, length = context.codec.spectrogram.sample_rate, None
     if not request.natural_ending:
-        length = request.prompt_samples(source) + max(1, round(request.max_seconds * rate))
+        length = request.prompt_samples(context) + max(1, round(request.max_seconds * rate))
     codes = [sound.codes for sound in sounds]
-    step = source.codec.spectrogram.samples_per_frame
-    side_info = [sound.side_info.cut(0.0, (length or len(sound.codes) * step) / rate) for sound in sounds]
-    decoded = list(decoded_sounds(source.codec, codes, length, side_info, request.width))
+    step = context.codec.spectrogram.samples_per_frame
+    side_info = [
+        sound.side_info.cut(0.0, (length or len(sound.codes) * step) / rate) for sound in sounds
+    ]
+    decoded = list(decoded_sounds(context.codec, codes, length, side_info, request.width))
     mono = [in_mono for _, in_mono in decoded]
-    faults = source.faults(codes, mono, request.kinds) if request.finds_faults else [None] * len(sounds)
-    channels, likeness = request.channels(source), source.likeness(mono)
+    faults = (
+        context.faults(codes, mono, request.kinds) if request.finds_faults else [None] * len(sounds)
+    )
+    channels, likeness = request.channels(context), context.likeness(mono)
     made = [
         replace(
             sound,
@@ -308,19 +377,29 @@ def _decoded(
             side_info=about,
             likeness=alike,
         )
-        for sound, (samples, _), faulty, about, alike in zip(sounds, decoded, faults, side_info, likeness, strict=True)
+        for sound, (samples, _), faulty, about, alike in zip(
+            sounds, decoded, faults, side_info, likeness, strict=True
+        )
     ]
     if not request.is_tuned:
         return made
-    pitches = [source.tuner.measure(in_mono[request.prompt_samples(source) :]) for _, in_mono in decoded]
+    pitches = [
+        context.tuner.measure(in_mono[request.prompt_samples(context) :]) for _, in_mono in decoded
+    ]
     notes = map(request.note_of, numbers)
-    return [replace(sound, note=note, pitch=pitch) for sound, note, pitch in zip(made, notes, pitches, strict=True)]
+    return [
+        replace(sound, note=note, pitch=pitch)
+        for sound, note, pitch in zip(made, notes, pitches, strict=True)
+    ]
 
 
 def by_label(count: int, labels: int) -> list[tuple[int, int]]:
     """Divide `count` sounds among labels: (label from 1 on, number of its sounds); without labels, all have label 0."""
     numbers = range(1, 1 + labels) if labels else range(1)
-    return [(label, len(range(place, count, len(numbers)))) for place, label in enumerate(numbers[:count])]
+    return [
+        (label, len(range(place, count, len(numbers))))
+        for place, label in enumerate(numbers[:count])
+    ]
 
 
 def frames_for_seconds(codec: VQVAE, seconds: float) -> int:
@@ -336,7 +415,9 @@ def kept_codes(codes: Codes, strength: float, seed: int) -> Codes:
     """
     frames, levels = codes.shape
     noise = np.random.default_rng(seed).standard_normal(frames + RUN_FRAMES - 1)
-    ranks = np.convolve(noise, np.ones(RUN_FRAMES), mode="valid").argsort().argsort() / frames  # [F], in [0, 1)
+    ranks = (
+        np.convolve(noise, np.ones(RUN_FRAMES), mode="valid").argsort().argsort() / frames
+    )  # [F], in [0, 1)
     # Proportion of sampled frames for each level; a finer level begins at a lower strength.
     steps = (np.arange(levels) - (SHAPE - NOTE)).clip(0)  # counted from the coarsest level
     drawn = ((strength - COARSE_FROM * (1 - steps / steps[-1])) / (1 - COARSE_FROM)).clip(0.0, 1.0)
@@ -373,7 +454,9 @@ def decoded_sounds(
     def finished(audio: torch.Tensor, about: SideInfo) -> tuple[Samples, Samples]:
         first, *other = np.atleast_2d(audio[..., :length].cpu().numpy().copy())
         if not np.isfinite(first).all():
-            raise ArtifactError("expected finite samples of the codec, found NaN or infinite values; train it again")
+            raise ArtifactError(
+                "expected finite samples of the codec, found NaN or infinite values; train it again"
+            )
         stereo = [upmixed(first, other[0], about.image, rate, width)] if other else []
         in_mono, *others = [limited(faded(samples, rate)) for samples in (first, *stereo)]
         return (*others, in_mono)[0], in_mono
@@ -389,17 +472,19 @@ def in_channels(samples: Samples, channels: int) -> Samples:
 
 
 def generated(
-    source: Source,
+    context: GenerationContext,
     request: GenerationRequest,
     seed: int,
-    criteria: Sequence[Refusal],
+    criteria: Sequence[RejectionCriterion],
     output: Output,
     delivery: Delivery,
     made_at: int | None = None,
-) -> Draws:
+) -> Drafts:
     """Generate the sounds of a request at `made_at` Hz, by default the codec's sample rate, and deliver them as `output`."""
-    emit = emitted(output, made_at or source.codec.spectrogram.sample_rate, delivery.on_sound)
-    return request.make(source, Seeds(seed), criteria, delivery.progress, emit, delivery.first_alone)
+    emit = emitted(output, made_at or context.codec.spectrogram.sample_rate, delivery.on_sound)
+    return request.make(
+        context, Seeds(seed), criteria, delivery.progress, emit, delivery.first_alone
+    )
 
 
 def seed_or_any(seed: int | None) -> int:
@@ -410,9 +495,11 @@ def seed_or_any(seed: int | None) -> int:
 def emitted(output: Output, sample_rate: int, on_sound: OnSound | None) -> Emit:
     """Convert sounds from a sample rate to an output. With `on_sound` it receives the samples, and none are kept."""
 
-    def emit(number: int, sound: Sound) -> Sound:
+    def emit(number: int, sound: GeneratedSound) -> GeneratedSound:
         samples, under_db = output.of(sound.samples, sample_rate)
-        made = replace(sound, samples=samples, seconds=len(samples) / output.sample_rate, under_db=under_db)
+        made = replace(
+            sound, samples=samples, seconds=len(samples) / output.sample_rate, under_db=under_db
+        )
         if on_sound is None:
             return made
         on_sound(number, samples)

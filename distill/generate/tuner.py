@@ -25,19 +25,28 @@ from distill.codec.tones.layer import FLOORS, START, ToneLayer, steps_of
 from distill.codec.tones.meter import LEAST_SHARE, PitchMeter
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.policies import Draw, first_possible
+from distill.generate.processors import SamplingStep, first_possible
 from distill.notes import CONCERT, CONCERT_PITCH, Tuning, note_name
 from distill.prior.base import Prior
 from distill.text import several
 
-SPREAD = 0.15  # standard deviation in semitones: at this distance a code keeps 0.6 of its probability
-LEAST_TONAL = 1 / 3  # minimum proportion of recordings with a pitch: hats, hisses and scratches have 0 to 1/4
+SPREAD = (
+    0.15  # standard deviation in semitones: at this distance a code keeps 0.6 of its probability
+)
+LEAST_TONAL = (
+    1 / 3
+)  # minimum proportion of recordings with a pitch: hats, hisses and scratches have 0 to 1/4
 RARE = 0.01  # proportion of tones below the lowest known note, and above the highest
 BEYOND = 12  # semitones outside the known notes that can still be requested
 
 LEAST_AGREEING = 4  # minimum number of recordings with a clear tuning: fewer may agree by chance
-AGREEING, AGREEMENT = 3 / 4, 0.05  # minimum proportion of them that lies within this distance (semitones) of the median
-LEAST_STEADY = 0.8  # minimum mean resultant length of a recording's deviations from keys: a spread of 11 cents
+AGREEING, AGREEMENT = (
+    3 / 4,
+    0.05,
+)  # minimum proportion of them that lies within this distance (semitones) of the median
+LEAST_STEADY = (
+    0.8  # minimum mean resultant length of a recording's deviations from keys: a spread of 11 cents
+)
 
 Coded = NDArray[np.integer]  # [F, Q]
 
@@ -49,8 +58,14 @@ class Tuner:
     codes `[F, Q]` of `recordings`, by path, or from the prior's counts of frames where there are no recordings.
     """
 
-    def __init__(self, codec: VQVAE, prior: Prior, recordings: Mapping[str, Coded] = MappingProxyType({})) -> None:
-        self.layer, self.layout, self.measure = codec.tone, codec.layout, PitchMeter(codec.spectrogram)
+    def __init__(
+        self, codec: VQVAE, prior: Prior, recordings: Mapping[str, Coded] = MappingProxyType({})
+    ) -> None:
+        self.layer, self.layout, self.measure = (
+            codec.tone,
+            codec.layout,
+            PitchMeter(codec.spectrogram),
+        )
         self.labels, self.recordings = prior.shape.labels, recordings
         intervals, counted = heard_intervals(codec.tone, self.measure), prior.counted_tones()
         self.notes = counted.notes.double().softmax(dim=1)  # [L + 1, NOTES], entry 0 for any label
@@ -58,12 +73,18 @@ class Tuner:
         sets = atoms.unflatten(1, (-1, len(FLOORS))).sum(dim=2)
         self.sets = torch.where(intervals.isnan(), 0.0, sets)  # [NOTES, S]
         self.intervals = intervals.nan_to_num(1e3)  # sets without a pitch are far from every note
-        self.intervals_heard = intervals.nan_to_num(0.0)  # sets without a pitch keep the coded pitch
+        self.intervals_heard = intervals.nan_to_num(
+            0.0
+        )  # sets without a pitch keep the coded pitch
 
     @cached_property
     def corpus_tuning(self) -> Tuning:
         """Tuning of the recordings in whole Hz; 440 Hz if they disagree or are within `AGREEMENT` of it."""
-        found = [deviation for codes in self.recordings.values() if (deviation := self._deviation(codes)) is not None]
+        found = [
+            deviation
+            for codes in self.recordings.values()
+            if (deviation := self._deviation(codes)) is not None
+        ]
         if len(found) < LEAST_AGREEING:
             return CONCERT
         from_first = np.sort(_wrapped(np.array(found) - found[0]))
@@ -122,7 +143,9 @@ class Tuner:
 
     def following(self, recording: Codes, count: int) -> "NoteWeights":
         """Weights for `count` sounds that follow the pitches of a recording's codes `[F, Q]`."""
-        return NoteWeights(self.heard(torch.from_numpy(recording)).expand(count, -1), self.intervals, self.sets)
+        return NoteWeights(
+            self.heard(torch.from_numpy(recording)).expand(count, -1), self.intervals, self.sets
+        )
 
     def along(self, pitches: Tensor, spread: float) -> "NoteWeights":
         """Weights for sounds with pitches `[count, F]`, NaN for any; `spread` is a standard deviation in semitones."""
@@ -152,14 +175,21 @@ class Tuner:
         codes = torch.from_numpy(recording.astype(np.int64))
         loud, heard = 10 ** (LOUDNESS_STEP * codes[:, 0].double()), self.heard(codes)
         there = heard.isfinite()
-        mean = (loud[there] * torch.polar(torch.ones_like(heard[there]), 2 * math.pi * heard[there])).sum()
-        is_clear = mean.abs() >= LEAST_STEADY * loud[there].sum() and loud[there].sum() >= LEAST_SHARE * loud.sum()
+        mean = (
+            loud[there] * torch.polar(torch.ones_like(heard[there]), 2 * math.pi * heard[there])
+        ).sum()
+        is_clear = (
+            mean.abs() >= LEAST_STEADY * loud[there].sum()
+            and loud[there].sum() >= LEAST_SHARE * loud.sum()
+        )
         return float(mean.angle()) / (2 * math.pi) if is_clear else None
 
     def _counted_notes(self, label: int) -> Tensor:
         """Proportion `[NOTES]` of frames at each perceived note by the prior's counts, for a label, 0 for any."""
         shares = (self.notes[label, :, None] * self.sets)[1:]  # [NOTES - 1, S]
-        heard = (torch.arange(1, NOTES)[:, None] + self.intervals).round().long().clamp(0, NOTES - 1)
+        heard = (
+            (torch.arange(1, NOTES)[:, None] + self.intervals).round().long().clamp(0, NOTES - 1)
+        )
         return torch.zeros(NOTES).double().index_add(0, heard.flatten(), shares.flatten())
 
 
@@ -175,7 +205,9 @@ def octaves_into(pitches: Tensor, known: tuple[int, int]) -> int:
 
     def beyond(octaves: int) -> tuple[float, int]:
         moved = pitches + 12 * octaves
-        return float(((low - moved).clamp_min(0) + (moved - high).clamp_min(0)).nansum()), abs(octaves)
+        return float(((low - moved).clamp_min(0) + (moved - high).clamp_min(0)).nansum()), abs(
+            octaves
+        )
 
     return min(range(-10, 11), key=beyond)
 
@@ -183,7 +215,9 @@ def octaves_into(pitches: Tensor, known: tuple[int, int]) -> int:
 def octaves_back(pitch: float, known: tuple[int, int]) -> int:
     """Octaves that bring a pitch to within `BEYOND` of the `known` (lowest, highest) notes; 0 if it is there."""
     below, above = known[0] - BEYOND - pitch, pitch - known[1] - BEYOND
-    return max(0, math.ceil(below / 12)) - max(0, math.ceil(above / 12)) if math.isfinite(pitch) else 0
+    return (
+        max(0, math.ceil(below / 12)) - max(0, math.ceil(above / 12)) if math.isfinite(pitch) else 0
+    )
 
 
 def moves_in_words(octaves: int, others: int, known: tuple[int, int]) -> list[str]:
@@ -197,7 +231,9 @@ def moves_in_words(octaves: int, others: int, known: tuple[int, int]) -> list[st
 
 def _range(by_note: Tensor) -> tuple[int, int]:
     """Lowest and highest note of proportions `[NOTES]`, without rare notes at each end."""
-    low, high = (int((by_note.cumsum(dim=0) < share * by_note.sum()).sum()) for share in (RARE, 1 - RARE))
+    low, high = (
+        int((by_note.cumsum(dim=0) < share * by_note.sum()).sum()) for share in (RARE, 1 - RARE)
+    )
     return low, high
 
 
@@ -225,7 +261,10 @@ def heard_intervals(
         base = loudest_hertz / float(ratios[loud.argmax()])
         there = (ratios > 0) & (ratios * base < rate / 2)
         falling = loud[there] / ratios[there] ** 0.5
-        cycles = START * torch.arange(int(there.sum())).square()[:, None] + base * ratios[there, None] * time
+        cycles = (
+            START * torch.arange(int(there.sum())).square()[:, None]
+            + base * ratios[there, None] * time
+        )
         sound = (falling[:, None] * torch.cos(2 * math.pi * cycles)).sum(dim=0)
         pitch = measure((sound / sound.abs().max()).float().numpy())
         if pitch is not None:
@@ -253,19 +292,27 @@ class NoteWeights:
         self._targets, self._sets = (targets * TUNINGS).round(), sets[:, None]
         self._spreads, self._always = spreads, always
         moved = (intervals * TUNINGS).round()
-        self._atoms = nn.functional.pad(moved.repeat_interleave(len(FLOORS)), (1, 0))  # steps from the coded pitch
+        self._atoms = nn.functional.pad(
+            moved.repeat_interleave(len(FLOORS)), (1, 0)
+        )  # steps from the coded pitch
         coded = steps_of(torch.arange(NOTES)[:, None], torch.arange(TUNINGS))
         self._heard = coded[..., None] + moved  # [NOTES, TUNINGS, S]
-        self._levels = {NOTE: self._weigh_notes, TUNING: self._weigh_tunings, ATOM: self._weigh_atoms}
+        self._levels = {
+            NOTE: self._weigh_notes,
+            TUNING: self._weigh_tunings,
+            ATOM: self._weigh_atoms,
+        }
         self._table = cache(self._new_table)
 
-    def __call__(self, shares: Tensor, step: Draw) -> Tensor:
+    def __call__(self, shares: Tensor, step: SamplingStep) -> Tensor:
         if step.level not in self._levels:
             return shares
         targets = self._targets[step.rows, min(step.frame, self._targets.shape[1] - 1)]
         begun = (step.codes[step.rows, : step.frame, NOTE] > 0).any(dim=1)
         weighted = self._levels[step.level](shares, step.coarser, targets.nan_to_num(), begun)
-        return torch.where(targets.isnan()[:, None], shares, first_possible(weighted.to(shares), shares))
+        return torch.where(
+            targets.isnan()[:, None], shares, first_possible(weighted.to(shares), shares)
+        )
 
     def _weigh_notes(self, shares: Tensor, _: Tensor, targets: Tensor, begun: Tensor) -> Tensor:
         """Weigh notes by their perceived pitch; no tone keeps its probability once a tone has begun."""
@@ -274,13 +321,17 @@ class NoteWeights:
         silent = torch.where(may_be_silent, shares[:, 0] / shares.sum(dim=1), 0.0)[:, None]
         return torch.cat([silent, (1 - silent) * _weighted(shares[:, 1:], weights)], dim=1)
 
-    def _weigh_tunings(self, shares: Tensor, coarser: Tensor, targets: Tensor, begun: Tensor) -> Tensor:
+    def _weigh_tunings(
+        self, shares: Tensor, coarser: Tensor, targets: Tensor, begun: Tensor
+    ) -> Tensor:
         """Weigh fine pitches of the frame's note by their perceived pitch."""
         note = coarser[:, NOTE]
         weights = self._coded(targets, begun)[torch.arange(len(note)), note]
         return torch.where((note == 0)[:, None], shares, _weighted(shares, weights))
 
-    def _weigh_atoms(self, shares: Tensor, coarser: Tensor, targets: Tensor, begun: Tensor) -> Tensor:
+    def _weigh_atoms(
+        self, shares: Tensor, coarser: Tensor, targets: Tensor, begun: Tensor
+    ) -> Tensor:
         """Weigh partial-set codes by their perceived pitch at the frame's note and fine pitch."""
         note = coarser[:, NOTE]
         distance = (steps_of(note, coarser[:, TUNING]) - targets)[:, None] + self._atoms
@@ -301,7 +352,11 @@ class NoteWeights:
 
 def _nearness(distance: Tensor, spread: float) -> Tensor:
     """Gaussian weights of a `distance` in steps of fine pitch; `spread` in semitones, 0 for the exact step alone."""
-    return (-0.5 * (distance / (spread * TUNINGS)).square()).exp() if spread else (distance == 0).double()
+    return (
+        (-0.5 * (distance / (spread * TUNINGS)).square()).exp()
+        if spread
+        else (distance == 0).double()
+    )
 
 
 def _weighted(shares: Tensor, weights: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""A kit: an instrument for samplers, made of sounds that a model draws."""
+"""Kits: instruments for samplers, made of generated sounds."""

@@ -1,7 +1,7 @@
-"""Sounds of a kit: of each instrument a draft, and takes of it, so that all its sounds are of one kind and length.
+"""Generate the sounds of a kit: a draft for each instrument, and takes of it, which are alike in kind and length.
 
-A label, a cluster or a recording is an instrument on one key. At notes an instrument is over all keys: one sound and its
-takes are transposed to each note that they hold, and others, as near as can be, are drawn for notes beyond.
+A label, a cluster or a recording is an instrument on one key. An instrument at notes covers all keys: a sound and its
+takes are transposed to each note where their pitch stays clear. The other notes get the most similar new drafts.
 """
 
 import itertools
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from distill.drums import drum_keys
 from distill.errors import ArtifactError, AudioWarning, ParamsError
-from distill.generate.policies import Sampling
-from distill.generate.refusals import COPY, MISTUNED, Refusal, Sound, equal_to
+from distill.generate.context import GenerationContext, Recorded
+from distill.generate.processors import Sampling
+from distill.generate.rejection import COPY, MISTUNED, GeneratedSound, RejectionCriterion, equal_to
 from distill.generate.selection.choice import DRAFTS
 from distill.generate.settings import default_guidance
 from distill.generate.sounds import (
@@ -33,7 +34,6 @@ from distill.generate.sounds import (
     frames_for_seconds,
     generate_sounds,
 )
-from distill.generate.source import Recorded, Source
 from distill.kit.kit import MOST_CLUSTERS, Place, assign_keys, read_keys
 from distill.kit.settings import KitSettings
 from distill.notes import CONCERT, note_name
@@ -41,75 +41,89 @@ from distill.novelty.spectra import BANDS, CodeSpectra, Spectra
 from distill.seeds import Stream, derive_seed
 from distill.text import one_line
 
-POOL = 2  # drafts to choose from, for each that is used
-CLUSTER_POOL = 4  # the same of clusters
-MOST_MISSES = 3  # notes of an instrument at which no draft is in tune, before no others are tried
-OCTAVE_DB = 6.0  # of spectral difference, which is as much as twice the length
+POOL = 2  # drafts to choose from, for each layer or take
+CLUSTER_POOL = 4  # the same for clusters
+MOST_MISSES = 3  # of an instrument: notes without a draft in tune, before it gives up
+OCTAVE_DB = 6.0  # of spectral difference, equivalent to twice the length
 
 Shapes = NDArray[np.float64]  # [n, BANDS]
 
 
-class Drawn(NamedTuple):
-    """The sounds of a group, how many are missing, and the drafts that were refused for it, by reason."""
+class KeySounds(NamedTuple):
+    """Sounds of a group, the number of missing sounds, and the numbers of rejected drafts by reason."""
 
-    sounds: list[Sound]
+    sounds: list[GeneratedSound]
     missing: int
     refused: Counter[str]
 
 
 class Group(NamedTuple):
-    """The sounds on a key, with their label."""
+    """Sounds on a key, with their label."""
 
     label: str
     place: Place
-    drawn: Drawn
+    drawn: KeySounds
 
 
-def with_own_note(source: Source, settings: KitSettings) -> KitSettings:
-    """Settings with the note of a single recording that holds it, and has not the name of a drum: a kit at that note."""
+def with_own_note(context: GenerationContext, settings: KitSettings) -> KitSettings:
+    """Set `notes` to a one-shot recording's own note, unless it is named after a drum or its pitch is unclear."""
     is_on_key = settings.notes is not None or settings.one_key
-    if source.single is None or is_on_key or any(drum_keys([source.path.stem])):
+    if context.single is None or is_on_key or any(drum_keys([context.path.stem])):
         return settings
-    pitch, tuning = pitch_of(source, source.single), source.tuner.tuning(settings.tuning)
+    pitch, tuning = pitch_of(context, context.single), context.tuner.tuning(settings.tuning)
     if pitch is None:
         return settings
     note = round(pitch - tuning.offset)
-    held = at_notes(source, sound_of(source, source.single, settings.seconds), [note], tuning.offset)
+    held = at_notes(
+        context, sound_of(context, context.single, settings.seconds), [note], tuning.offset
+    )
     return settings.model_copy(update={"notes": str(note)}) if held else settings
 
 
-def pitch_of(source: Source, sound: Recorded | Sound) -> float | None:
-    """The pitch of a sound, in semitones (MIDI), of whose codes some have tones, where it is clear; else None."""
-    has_tones = source.codec.pitches(torch.from_numpy(sound.codes)).isfinite().any()
-    return source.tuner.measure(folded(sound.samples, source.codec.spectrogram.sample_rate)) if has_tones else None
+def pitch_of(context: GenerationContext, sound: Recorded | GeneratedSound) -> float | None:
+    """Pitch of a sound in semitones (MIDI), or None if its codes have no tones or its pitch is unclear."""
+    has_tones = context.codec.pitches(torch.from_numpy(sound.codes)).isfinite().any()
+    return (
+        context.tuner.measure(folded(sound.samples, context.codec.spectrogram.sample_rate))
+        if has_tones
+        else None
+    )
 
 
-def sound_of(source: Source, recorded: Recorded, seconds: float) -> Sound:
-    """A recording as a sound with a pitch, of at most so many seconds."""
-    rate, pitch = source.codec.spectrogram.sample_rate, pitch_of(source, recorded)
+def sound_of(context: GenerationContext, recorded: Recorded, seconds: float) -> GeneratedSound:
+    """Turn a recording into a sound of at most `seconds`, with its measured pitch."""
+    rate, pitch = context.codec.spectrogram.sample_rate, pitch_of(context, recorded)
     codes, samples = (
-        recorded.codes[: frames_for_seconds(source.codec, seconds)],
+        recorded.codes[: frames_for_seconds(context.codec, seconds)],
         recorded.samples[: round(seconds * rate)],
     )
-    return Sound(codes, None, None, samples, len(samples) / rate, None, pitch, recorded.side_info)
+    return GeneratedSound(
+        codes, None, None, samples, len(samples) / rate, None, pitch, recorded.side_info
+    )
 
 
-def different_notes(source: Source, sounds: Sequence[Sound]) -> tuple[int, ...]:
-    """The nearest notes of sounds on one key, upwards, where half of them or more have a clear pitch; () for one note."""
-    pitches = [pitch_of(source, sound) for sound in sounds if sound.note is None]
+def different_notes(
+    context: GenerationContext, sounds: Sequence[GeneratedSound]
+) -> tuple[int, ...]:
+    """Sorted notes of sounds on one key; () for a single note, or if fewer than half have a clear pitch."""
+    pitches = [pitch_of(context, sound) for sound in sounds if sound.note is None]
     notes = [round(pitch) for pitch in pitches if pitch is not None]
     are_tonal = 2 * len(notes) >= len(pitches)
     return tuple(sorted(set(notes))) if are_tonal and len(set(notes)) > 1 else ()
 
 
-def check_instrument(source: Source, settings: KitSettings, labels: dict[int, str]) -> None:
-    """Refuse what an instrument of these labels cannot be. Raises ArtifactError and ParamsError."""
+def check_instrument(
+    context: GenerationContext, settings: KitSettings, labels: dict[int, str]
+) -> None:
+    """Check the settings of an instrument of these labels. Raises ArtifactError and ParamsError."""
     if settings.notes is None and not settings.one_key:
         return
     place = "on one key" if settings.one_key else "at notes"
     if len(labels) > 1:
         known = one_line(", ".join(labels.values()), 1000)
-        raise ParamsError(f"labels: expected one for an instrument {place}, found {known}; choose one of them")
+        raise ParamsError(
+            f"labels: expected one for an instrument {place}, found {known}; choose one of them"
+        )
     if settings.notes is None:
         return
     if settings.keys:
@@ -117,31 +131,38 @@ def check_instrument(source: Source, settings: KitSettings, labels: dict[int, st
             f"keys {one_line(', '.join(settings.keys), 60)}: expected none for an instrument at notes, which has all keys; "
             "leave keys or notes out"
         )
-    source.tuner.check(settings.sampled, *labels)
+    context.tuner.check(settings.sampled, *labels)
 
 
-class Drawing:
-    """Draws the sounds of a kit, counts the drafts that are refused, and reports how many sounds there are."""
+class KitGenerator:
+    """Generates the sounds of a kit, counts rejected drafts, and reports progress."""
 
-    def __init__(self, source: Source, settings: KitSettings) -> None:
-        self.source, self.settings, self.refused = source, settings, Counter[str]()
-        self.rate, self.report = source.codec.spectrogram.sample_rate, settings.progress
-        self.tuning = CONCERT if settings.notes is None else source.tuner.tuning(settings.tuning)
-        numbers = list(map(source.label_number, settings.labels)) or range(1, len(source.labels) + 1)
-        self.labels = {number: source.labels[number - 1] for number in numbers}
-        if source.single is not None or (settings.one_key and not self.labels):
-            self.labels = {0: source.path.stem}
-        named = {source.labels[source.label_number(label) - 1]: key for label, key in settings.keys.items()}
-        self.keys, self.spectra = read_keys(named), CodeSpectra(source.codec)
-        check_instrument(source, settings, self.labels)
+    def __init__(self, context: GenerationContext, settings: KitSettings) -> None:
+        self.context, self.settings, self.refused = context, settings, Counter[str]()
+        self.rate, self.report = context.codec.spectrogram.sample_rate, settings.progress
+        self.tuning = CONCERT if settings.notes is None else context.tuner.tuning(settings.tuning)
+        numbers = list(map(context.label_number, settings.labels)) or range(
+            1, len(context.labels) + 1
+        )
+        self.labels = {number: context.labels[number - 1] for number in numbers}
+        if context.single is not None or (settings.one_key and not self.labels):
+            self.labels = {0: context.path.stem}
+        named = {
+            context.labels[context.label_number(label) - 1]: key
+            for label, key in settings.keys.items()
+        }
+        self.keys, self.spectra = read_keys(named), CodeSpectra(context.codec)
+        check_instrument(context, settings, self.labels)
 
     def instruments(self) -> Iterator[list[Group]]:
-        """The groups of each instrument. Raises ParamsError for too many labels, ArtifactError for notes that none holds."""
+        """Groups of each instrument. Raises ParamsError for too many labels, ArtifactError if no note can be played."""
         if self.settings.notes is not None:
             yield list(self._at_notes())
             return
-        names = list(self.labels.values()) or [f"group {number}" for number in range(1, MOST_CLUSTERS + 1)]
-        places = assign_keys(names, self.source.labels or names, self.keys)
+        names = list(self.labels.values()) or [
+            f"group {number}" for number in range(1, MOST_CLUSTERS + 1)
+        ]
+        places = assign_keys(names, self.context.labels or names, self.keys)
         drawn = self._of_labels() if self.labels else self._of_clusters()
         for group in map(Group, names, places, drawn):
             self.refused.update(group.drawn.refused)
@@ -149,66 +170,82 @@ class Drawing:
 
     @property
     def layers(self) -> int:
-        """Number of layers of a key that has all its sounds."""
+        """Number of velocity layers of a complete key."""
         return min(self.settings.velocity_layers, self.settings.each)
 
-    def _of_labels(self) -> Iterator[Drawn]:
+    def _of_labels(self) -> Iterator[KeySounds]:
         pool, each = POOL * self.layers, self.settings.each
         total = len(self.labels) * (pool + each)
         for position, (number, name) in enumerate(self.labels.items()):
             before, title = position * (pool + each), f"sounds, {one_line(name, 40)}"
-            if self.source.single is not None:
-                yield self.draw(number, each, before, total, title, of_one=self.source.single)
+            if self.context.single is not None:
+                yield self.draw(number, each, before, total, title, of_one=self.context.single)
                 continue
             drafts = self.draw(number, pool, before, total, title)
-            drawn = self.with_takes(number, self._most_alike(drafts.sounds), before + pool, total, title)
+            drawn = self.with_takes(
+                number, self._most_alike(drafts.sounds), before + pool, total, title
+            )
             yield drawn._replace(refused=drafts.refused + drawn.refused)
 
-    def _of_clusters(self) -> Iterator[Drawn]:
+    def _of_clusters(self) -> Iterator[KeySounds]:
         pool, each = CLUSTER_POOL * self.layers * MOST_CLUSTERS, self.settings.each
         total = pool + MOST_CLUSTERS * each
         drafts = self.draw(0, pool, 0, total, "sounds to choose from")
         self.refused.update(drafts.refused)
-        clusters = spectral_clusters([self.spectra(sound.codes) for sound in drafts.sounds], self.layers)
+        clusters = spectral_clusters(
+            [self.spectra(sound.codes) for sound in drafts.sounds], self.layers
+        )
         for position, members in enumerate(clusters):
             anchors = [drafts.sounds[member] for member in members]
-            yield self.with_takes(0, anchors, pool + position * each, total, f"sounds, group {position + 1}")
+            yield self.with_takes(
+                0, anchors, pool + position * each, total, f"sounds, group {position + 1}"
+            )
 
-    def _distances(self, sounds: Sequence[Sound]) -> NDArray[np.float64]:
-        """How unlike sounds are, `[n, n]` in dB."""
+    def _distances(self, sounds: Sequence[GeneratedSound]) -> NDArray[np.float64]:
+        """Distances between sounds, `[n, n]` in dB."""
         shapes = spectral_shapes([self.spectra(sound.codes) for sound in sounds])
         return distances(shapes, [len(sound.codes) for sound in sounds])
 
-    def _most_alike(self, drafts: Sequence[Sound]) -> list[Sound]:
-        """The draft that is nearest to all, and those nearest to it: one for each layer."""
+    def _most_alike(self, drafts: Sequence[GeneratedSound]) -> list[GeneratedSound]:
+        """Medoid of the drafts, and its nearest neighbours: a draft for each layer."""
         if not drafts:
             return []
         unlike = self._distances(drafts)
         nearest = unlike[unlike.sum(axis=0).argmin()].argsort(kind="stable")
         return [drafts[position] for position in nearest[: self.layers]]
 
-    def with_takes(self, label: int, anchors: Sequence[Sound], before: int, of: int, title: str) -> Drawn:
-        """Sounds of a key: one anchor for each layer, from soft to loud, and takes of it."""
-        sounds, refused, each = list[Sound](), Counter[str](), self.settings.each
+    def with_takes(
+        self, label: int, anchors: Sequence[GeneratedSound], before: int, of: int, title: str
+    ) -> KeySounds:
+        """Sounds of a key: an anchor for each layer, from soft to loud, and takes of it."""
+        sounds, refused, each = list[GeneratedSound](), Counter[str](), self.settings.each
         by_level = sorted(anchors, key=lambda sound: int(sound.codes[:, 0].max()))
-        bounds = [each * layer // len(by_level) for layer in range(len(by_level) + 1)] if by_level else []
-        for layer, (anchor, (first, last)) in enumerate(zip(by_level, pairwise(bounds), strict=True), start=1):
-            takes = self.draw(label, last - first - 1, before + first, of, title, of_one=anchor, layer=layer)
+        bounds = (
+            [each * layer // len(by_level) for layer in range(len(by_level) + 1)]
+            if by_level
+            else []
+        )
+        for layer, (anchor, (first, last)) in enumerate(
+            zip(by_level, pairwise(bounds), strict=True), start=1
+        ):
+            takes = self.draw(
+                label, last - first - 1, before + first, of, title, of_one=anchor, layer=layer
+            )
             sounds += [anchor, *takes.sounds]
             refused += takes.refused
-        return Drawn(sounds, each - len(sounds), refused)
+        return KeySounds(sounds, each - len(sounds), refused)
 
     def _at_notes(self) -> Iterator[Group]:
-        """Sounds at each note, as many as the settings say or fewer.
+        """Group for each note, with the requested number of sounds or fewer.
 
-        A sound and its takes are at all notes that it holds, so that all keys play one instrument. Notes beyond these have
-        others, drawn at the middle of those that are left, and nearest to the first.
+        A sound and its takes cover all notes where its pitch stays clear, so that all keys play one instrument. The
+        longest run of remaining notes gets drafts at its middle, and the draft nearest to the first sound is used.
         """
         each, notes = self.settings.each, self.settings.sampled
-        number, name = next(iter(self.labels.items()), (0, self.source.path.stem))
-        made: dict[int, list[Sound]] = {}
+        number, name = next(iter(self.labels.items()), (0, self.context.path.stem))
+        made: dict[int, list[GeneratedSound]] = {}
         refused, tried, misses = {note: Counter[str]() for note in notes}, set[int](), 0
-        first: Sound | None = None
+        first: GeneratedSound | None = None
         while (middle := middle_of_rest(notes, tried)) is not None and misses < MOST_MISSES:
             left = [note for note in notes if note not in made]
             voices, before = self._voices(number, name, middle, left)
@@ -226,48 +263,72 @@ class Drawing:
             for note in left:
                 refused[note][MISTUNED.name] += note not in anchor
             tried |= {middle, *range(min(made, default=0), max(made, default=-1) + 1)}
-            if self.source.single is not None:
-                break  # no take holds a note that the recording does not
+            if self.context.single is not None:
+                break  # takes have no notes that the recording lacks
         for note in notes:
             self.refused.update(refused[note])
             sounds = made.get(note, [])
-            yield Group(name, Place(note, False, False), Drawn(sounds, each - len(sounds), refused[note]))
+            yield Group(
+                name,
+                Place(note, False, False),
+                KeySounds(sounds, each - len(sounds), refused[note]),
+            )
 
     def _voices(
         self, label: int, name: str, note: int, notes: Sequence[int]
-    ) -> tuple[list[dict[int, Sound]], Counter[str]]:
-        """Drafts at a note, or the recording, each at those of `notes` that it holds, and what was refused.
+    ) -> tuple[list[dict[int, GeneratedSound]], Counter[str]]:
+        """Drafts at `note`, or the recording, at each of `notes` where their pitch stays clear; and rejected drafts.
 
-        Raises ArtifactError for a recording that holds none; those that it does not hold are an AudioWarning.
+        Raises ArtifactError if the recording's pitch stays clear at no note; single unclear notes give an AudioWarning.
         """
         offset, width = self.tuning.offset, self.settings.width
-        if self.source.single is None:
-            drawn = self.draw(label, POOL, 0, POOL, f"sounds, {one_line(name, 40)}", [note + offset])
-            voices = [at_notes(self.source, sound, notes, offset, width) for sound in drawn.sounds]
+        if self.context.single is None:
+            drawn = self.draw(
+                label, POOL, 0, POOL, f"sounds, {one_line(name, 40)}", [note + offset]
+            )
+            voices = [at_notes(self.context, sound, notes, offset, width) for sound in drawn.sounds]
             return [voice for voice in voices if voice], drawn.refused
         voice = at_notes(
-            self.source, sound_of(self.source, self.source.single, self.settings.seconds), notes, offset, width
+            self.context,
+            sound_of(self.context, self.context.single, self.settings.seconds),
+            notes,
+            offset,
+            width,
         )
         lost = in_runs([key for key in notes if key not in voice])
-        expected = f"{one_line(name, 60)}: expected notes at which it keeps a clear pitch when it is coded"
+        expected = (
+            f"{one_line(name, 60)}: expected notes at which it keeps a clear pitch when it is coded"
+        )
         if not voice:
-            raise ArtifactError(f"{expected}, found none among {lost}; choose other notes, or leave notes out")
+            raise ArtifactError(
+                f"{expected}, found none among {lost}; choose other notes, or leave notes out"
+            )
         if lost:
-            warnings.warn(f"{expected}, found that {lost} are none; these keys play other notes", AudioWarning, 2)
+            warnings.warn(
+                f"{expected}, found that {lost} are none; these keys play other notes",
+                AudioWarning,
+                2,
+            )
         return [voice], Counter()
 
     def _takes_at(
-        self, label: int, name: str, anchor: dict[int, Sound], refused: dict[int, Counter[str]]
-    ) -> dict[int, list[Sound]]:
-        """A voice and its takes, those that hold most of its notes, at each of these. Takes are drawn at the middle one."""
+        self,
+        label: int,
+        name: str,
+        anchor: dict[int, GeneratedSound],
+        refused: dict[int, Counter[str]],
+    ) -> dict[int, list[GeneratedSound]]:
+        """An anchor and its takes at each of its notes. Takes are generated at the middle; the most complete stay."""
         each, offset, width = self.settings.each, self.tuning.offset, self.settings.width
-        own = [anchor] * (self.source.single is None)
+        own = [anchor] * (self.context.single is None)
         middle = sorted(anchor)[len(anchor) // 2]
         count = POOL * (each - len(own))
         title = f"takes, {one_line(name, 40)}"
         takes = self.draw(label, count, 0, count, title, [middle + offset], anchor[middle], layer=1)
         refused[middle] += takes.refused
-        others = [at_notes(self.source, sound, list(anchor), offset, width) for sound in takes.sounds]
+        others = [
+            at_notes(self.context, sound, list(anchor), offset, width) for sound in takes.sounds
+        ]
         voices = [*own, *sorted(others, key=len, reverse=True)][:each]
         made = {note: [voice[note] for voice in voices if note in voice] for note in anchor}
         for note, sounds in made.items():
@@ -282,105 +343,122 @@ class Drawing:
         of: int,
         title: str,
         notes: Sequence[float] = (),
-        of_one: Recorded | Sound | None = None,
+        of_one: Recorded | GeneratedSound | None = None,
         layer: int = 0,
-    ) -> Drawn:
-        """Draw `count` sounds of a label, fewer if there are not more, at pitches if any; `before` were drawn `of` all.
+    ) -> KeySounds:
+        """Generate up to `count` sounds of a label, at pitches `notes` if given, or takes of `of_one` if given.
 
-        They are takes of a sound or recording if there is one. Each layer has seeds of its own. Raises as `generate_sounds`.
+        Progress counts from `before`, `of` a total. Each layer has its own seeds. Raises as `generate_sounds`.
         """
 
         def report(done: int, frames: int, text: str) -> None:
             self.report(before + count * done // frames, of, f"{title}: {text}")
 
-        request = request_of(self.source, self.settings, label, count, notes, of_one)
-        silence = Refusal("silent", partial(is_silent, self.source), hears=True)
+        request = request_of(self.context, self.settings, label, count, notes, of_one)
+        silence = RejectionCriterion("silent", partial(is_silent, self.context), needs_audio=True)
         known = {request.recording.tobytes()} if isinstance(request, TakeRequest) else set[bytes]()
-        refusals = [silence, *[COPY] * (not self.settings.allow_copies), MISTUNED, equal_to(known)]
-        seeds = Seeds(derive_seed(self.settings.seed or 0, Stream.KIT_SOUNDS, label, *[layer] * bool(layer)))
-        draws = generate_sounds(self.source, request, seeds, refusals, report)
+        criteria = [silence, *[COPY] * (not self.settings.allow_copies), MISTUNED, equal_to(known)]
+        seeds = Seeds(
+            derive_seed(self.settings.seed or 0, Stream.KIT_SOUNDS, label, *[layer] * bool(layer))
+        )
+        draws = generate_sounds(self.context, request, seeds, criteria, report)
         longest = max(1, round(self.settings.seconds * self.rate))
         sounds = [replace(sound, samples=sound.samples[:longest]) for sound in draws.accepted]
-        return Drawn(sounds, count - len(sounds), draws.refused)
+        return KeySounds(sounds, count - len(sounds), draws.refused)
 
 
 def request_of(
-    source: Source,
+    context: GenerationContext,
     settings: KitSettings,
     label: int,
     count: int,
     notes: Sequence[float],
-    of_one: Recorded | Sound | None = None,
+    of_one: Recorded | GeneratedSound | None = None,
 ) -> GenerationRequest:
-    """The request for sounds of a label, or for takes of a sound or recording, at `notes`, in semitones, if any."""
-    shared: dict[str, Any] = {"count": count, "notes": notes, "label": label, "width": settings.width}
+    """Request for sounds of a label, or takes of `of_one`, at pitches `notes` in semitones (MIDI) if given."""
+    shared: dict[str, Any] = {
+        "count": count,
+        "notes": notes,
+        "label": label,
+        "width": settings.width,
+    }
     shared["sampling"] = Sampling(settings.temperature, guidance=default_guidance(label))
     if of_one is None:
         return GenerationRequest(max_seconds=settings.seconds, drafts=DRAFTS, **shared)
-    recording = of_one.codes[: frames_for_seconds(source.codec, settings.seconds)]
+    recording = of_one.codes[: frames_for_seconds(context.codec, settings.seconds)]
     return TakeRequest(
-        max_seconds=len(recording) / source.codec.spectrogram.frame_rate,
+        max_seconds=len(recording) / context.codec.spectrogram.frame_rate,
         recording=recording,
-        strength=source.strength,
+        strength=context.strength,
         side_info=of_one.side_info,
         **shared,
     )
 
 
 def middle_of_rest(notes: Sequence[int], tried: set[int]) -> int | None:
-    """The middle of the longest run of notes between those that were tried; None where none is left."""
+    """Middle of the longest run of notes that were not tried, or None if all were tried."""
     runs = [list(run) for was_tried, run in groupby(notes, key=tried.__contains__) if not was_tried]
     longest = max(runs, key=len, default=[])
     return longest[len(longest) // 2] if longest else None
 
 
 def in_runs(notes: Sequence[int]) -> str:
-    """Names of notes: `C1 to E1, G1`."""
-    runs = (list(run) for _, run in groupby(enumerate(sorted(notes)), key=lambda pair: pair[1] - pair[0]))
+    """Names of notes, as ranges: `C1 to E1, G1`."""
+    runs = (
+        list(run)
+        for _, run in groupby(enumerate(sorted(notes)), key=lambda pair: pair[1] - pair[0])
+    )
     ends = [(note_name(run[0][1]), note_name(run[-1][1])) for run in runs]
     return ", ".join(low if low == high else f"{low} to {high}" for low, high in ends)
 
 
 def at_notes(
-    source: Source, voice: Sound, keys: Sequence[int], offset: float = 0.0, width: float = 1.0
-) -> dict[int, Sound]:
-    """A sound at each of some keys, `offset` semitones beside 440 Hz, where it has a clear pitch there, and as it is.
+    context: GenerationContext,
+    voice: GeneratedSound,
+    keys: Sequence[int],
+    offset: float = 0.0,
+    width: float = 1.0,
+) -> dict[int, GeneratedSound]:
+    """Transpose a sound to `keys`, tuned `offset` semitones above 440 Hz; omit keys where its pitch is unclear.
 
-    Its codes are transposed, so that length and formants stay. What the codes cannot say is tuned by resampling, so that
-    it is in tune in samplers that know no `tune`, too.
+    Transposing the codes keeps length and formants. Resampling corrects the remaining deviation, so that the sound is
+    also in tune in samplers that ignore `tune`.
     """
     if voice.pitch is None:
         return {}
-    measure, codes, sounds = source.tuner.measure, torch.from_numpy(voice.codes), {}
-    moved = [source.codec.transposed(codes, key + offset - voice.pitch).numpy() for key in keys]
-    decoded = decoded_sounds(source.codec, moved, None, itertools.repeat(voice.side_info), width)
+    measure, codes, sounds = context.tuner.measure, torch.from_numpy(voice.codes), {}
+    moved = [context.codec.transposed(codes, key + offset - voice.pitch).numpy() for key in keys]
+    decoded = decoded_sounds(context.codec, moved, None, itertools.repeat(voice.side_info), width)
     for key, own, whole in zip(keys, moved, decoded, strict=True):
         note = key + offset
         samples, in_mono = (one[: len(voice.samples)] for one in whole)
         sound = replace(voice, codes=own, samples=samples, note=note, pitch=measure(in_mono))
         if sound.pitch is not None and sound.is_at_note:
             tuned, heard = (
-                soxr.resample(one, 1, 2 ** ((sound.pitch - note) / 12), "VHQ") for one in (samples, in_mono)
+                soxr.resample(one, 1, 2 ** ((sound.pitch - note) / 12), "VHQ")
+                for one in (samples, in_mono)
             )
             sounds[key] = replace(sound, samples=tuned, pitch=measure(heard))
     return {key: sound for key, sound in sounds.items() if sound.is_at_note}
 
 
-def is_silent(source: Source, sound: Sound) -> bool:
-    """Whether a sound is much softer than any recording."""
-    if source.finder is not None:
-        return source.finder.is_silent(sound.codes)
-    peak = float(np.abs(sound.samples).max(initial=0.0)) * source.codec.architecture.input_gain
-    return peak < 10 ** (-60.0 / 20)  # of the peak of the loudest recording
+def is_silent(context: GenerationContext, sound: GeneratedSound) -> bool:
+    """Whether a sound is much softer than every recording."""
+    if context.finder is not None:
+        return context.finder.is_silent(sound.codes)
+    peak = float(np.abs(sound.samples).max(initial=0.0)) * context.codec.architecture.input_gain
+    return peak < 10 ** (-60.0 / 20)  # relative to the peak of the loudest recording
 
 
 def spectral_shapes(sounds: Sequence[Spectra]) -> Shapes:
-    """Mean power of each band in dB, relative to that of all, of sounds with spectra `[F, BANDS]` in dB each.
+    """Mean power of each band in dB, relative to all bands, for spectra `[F, BANDS]` in dB of each sound.
 
     Raises ArtifactError for NaN and infinite values.
     """
     if not all(np.isfinite(spectra).all() for spectra in sounds):
-        raise ArtifactError("expected finite spectra of the codec, found NaN or infinite values; train it again")
+        raise ArtifactError(
+            "expected finite spectra of the codec, found NaN or infinite values; train it again"
+        )
     shapes = np.empty((len(sounds), BANDS))
     for shape, spectra in zip(shapes, sounds, strict=True):
         power = (10 ** ((spectra.astype(np.float64) - spectra.max()) / 10)).mean(axis=0)
@@ -389,7 +467,7 @@ def spectral_shapes(sounds: Sequence[Spectra]) -> Shapes:
 
 
 def distances(shapes: Shapes, frames: Sequence[int]) -> NDArray[np.float64]:
-    """How unlike sounds with shapes `[n, BANDS]` and so many frames are, `[n, n]` in dB: in spectrum and in length."""
+    """Distances in spectrum and length, `[n, n]` in dB, from `shapes` `[n, BANDS]` in dB and numbers of `frames`."""
     spectral = np.abs(shapes[:, None] - shapes).mean(axis=2)
     octaves = np.log2(np.array(frames, np.float64))
     unlike: NDArray[np.float64] = spectral + OCTAVE_DB * np.abs(octaves[:, None] - octaves)
@@ -397,13 +475,13 @@ def distances(shapes: Shapes, frames: Sequence[int]) -> NDArray[np.float64]:
 
 
 def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
-    """Positions of sounds in at most MOST_CLUSTERS clusters, from dark to bright, given spectra `[F, BANDS]` in dB each.
+    """Cluster sounds by spectra `[F, BANDS]` in dB: the `most` positions nearest to each cluster's mean, nearest first.
 
-    Ward's method on the shape of the long-term spectrum; deterministic. Of each cluster the `most` sounds nearest to its
-    mean, the nearest first. Raises ArtifactError for NaN and infinite values.
+    Ward's method on the shape of the long-term spectrum; deterministic. At most MOST_CLUSTERS clusters, from dark to
+    bright. Raises ArtifactError for NaN and infinite values.
     """
     shapes = spectral_shapes(sounds)
-    from scipy.cluster.hierarchy import fcluster, linkage  # it and Matplotlib take a second to load
+    from scipy.cluster.hierarchy import fcluster, linkage  # loads slowly
 
     numbers = np.arange(len(sounds))
     if len(sounds) > 1:

@@ -1,7 +1,7 @@
-"""What a kit is: its settings, what is on each key, and the files that say so: presets of samplers, text and JSON.
+"""Kits: settings, sounds on each key, and the files that describe them: sampler presets, text and JSON.
 
-Sounds of labels play to their end, whatever the note's length. Their keys are General MIDI's for names of drums, white
-ones upwards from C1 for the rest. An instrument at notes has all keys, and its sounds end with the note.
+Sounds of labels play to their end, whatever the length of the note. Labels that name drums take General MIDI's keys,
+the others take white keys from C1 upwards. An instrument at notes covers all keys, and its sounds end with the note.
 """
 
 import re
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 FORMAT = "distill_kit"
 INDEX = "kit.json"
 MOST_VELOCITY = 127
-MOST_CLUSTERS = 8  # groups of a model without labels
-RELEASE_SECONDS = 0.3  # after the end of a note, of an instrument at notes
+MOST_CLUSTERS = 8  # for a model without labels
+RELEASE_SECONDS = 0.3  # of instruments at notes
 HATS = frozenset({42, 44, 46})  # closed, pedal, open
 
 
 class Place(NamedTuple):
-    """Where a label is: its MIDI key, whether it is a drum, and a hi-hat, which other hi-hats silence."""
+    """MIDI key of a label, and whether it is a drum, and a hi-hat, which other hi-hats silence."""
 
     key: int
     is_drum: bool
@@ -47,7 +47,7 @@ class Place(NamedTuple):
 
 
 def read_keys(given: Mapping[str, int | str]) -> dict[str, int]:
-    """Keys of labels from MIDI numbers or notes such as "F#2". Raises ParamsError, also for a key given twice."""
+    """Parse keys of labels: MIDI numbers or notes such as "F#2". Raises ParamsError, also for a duplicate key."""
     keys = dict[str, int]()
     for label, note in given.items():
         text = str(note).strip()
@@ -62,12 +62,14 @@ def read_keys(given: Mapping[str, int | str]) -> dict[str, int]:
     return keys
 
 
-def assign_keys(labels: Sequence[str], known: Sequence[str], given: Mapping[str, int]) -> list[Place]:
-    """A key of its own for each of at most 128 labels; that of `given`, for a label that has one.
+def assign_keys(
+    labels: Sequence[str], known: Sequence[str], given: Mapping[str, int]
+) -> list[Place]:
+    """Assign a different key to each label; keys in `given` come first.
 
-    `known` are the labels that tell whether short names are drums. Of the drums the first label takes its first choice.
-    A later one takes its next choice, else the next free key upwards. What names no drum takes the free white keys
-    upwards from C1, then whatever is free. Raises ParamsError for more.
+    `known` are all labels of the model, which decide whether short names are drums. A drum takes its first choice that
+    is free, otherwise the next free key upwards. Other labels take free white keys from C1 upwards, then any free key.
+    Raises ParamsError for more than 128 labels.
     """
     if len(labels) > len(KEYS):
         raise ParamsError(
@@ -75,7 +77,9 @@ def assign_keys(labels: Sequence[str], known: Sequence[str], given: Mapping[str,
         )
     drums = dict(zip(known, drum_keys(known), strict=True))
     choices = [drums.get(label, ()) for label in labels]
-    chosen = {position: given[label] for position, label in enumerate(labels) if label in given}  # to key
+    chosen = {
+        position: given[label] for position, label in enumerate(labels) if label in given
+    }  # keys by position
     for rank in range(max(map(len, choices), default=0)):
         for position, keys in enumerate(choices):
             if position not in chosen and rank < len(keys) and keys[rank] not in chosen.values():
@@ -96,9 +100,9 @@ def assign_keys(labels: Sequence[str], known: Sequence[str], given: Mapping[str,
 
 
 def key_ranges(notes: Sequence[int]) -> dict[int, tuple[int, int]]:
-    """The lowest and the highest key that play each of some notes, given upwards: together all keys, each one once.
+    """Lowest and highest key that play each note; `notes` are sorted. The ranges cover all keys without overlap.
 
-    A key plays the nearest note, of two the higher one. Keys beyond the lowest and the highest note play these.
+    A key plays the nearest note, or the higher of two nearest notes.
     """
     firsts = [KEYS[0], *((low + high + 1) // 2 for low, high in pairwise(notes))]
     lasts = [*(first - 1 for first in firsts[1:]), KEYS[-1]]
@@ -106,18 +110,21 @@ def key_ranges(notes: Sequence[int]) -> dict[int, tuple[int, int]]:
 
 
 def by_reason(refused: Counter[str]) -> dict[str, int]:
-    """Numbers of refused draws as `kit.json` names their reasons; instruments at notes have another one."""
+    """Numbers of rejected drafts by reason, as `kit.json` names it; instruments at notes add `mistuned`."""
     words = {"copy": "copies", "silent": "silent", "equal": "repeats"}
     return {words.get(reason, reason): refused[reason] for reason in {**words, **refused}}
 
 
 def in_words(refused: Counter[str]) -> str:
-    """Numbers of refused draws in words: `3 copies, 1 silent`."""
-    return ", ".join(f"{count} {reason}" for reason, count in by_reason(refused).items() if count) or "none"
+    """Numbers of rejected drafts in words: `3 copies, 1 silent`."""
+    return (
+        ", ".join(f"{count} {reason}" for reason, count in by_reason(refused).items() if count)
+        or "none"
+    )
 
 
 class Play(NamedTuple):
-    """How samplers play a sound, as each file of a kit says it: opcodes, words, fields, and attributes of a sample."""
+    """Playback of a sound, for each file of a kit: SFZ opcodes, words, JSON fields, and DecentSampler attributes."""
 
     sfz: str
     in_words: str
@@ -125,17 +132,19 @@ class Play(NamedTuple):
     dspreset: dict[str, Any]
 
 
-ONE_SHOT = Play("", "", {}, {"ampEnvEnabled": "false", "loopEnabled": "false"})  # to its end, however long the note is
+ONE_SHOT = Play("", "", {}, {"ampEnvEnabled": "false", "loopEnabled": "false"})  # plays to its end
 
 
 def held(tune: int) -> Play:
-    """Play a sound `tune` cents higher, to its end, or while its note is held."""
+    """Playback `tune` cents higher, until the sound or its note ends."""
     sample = {"ampEnvEnabled": "true", "tuning": tune / 100, "loopEnabled": "false"}
-    return Play(f" tune={tune} loop_mode=no_loop", f", tune {tune:+d}, no loop", {"tune": tune}, sample)
+    return Play(
+        f" tune={tune} loop_mode=no_loop", f", tune {tune:+d}, no loop", {"tune": tune}, sample
+    )
 
 
 def held_by(loop: Loop, tune: int, sample_rate: int) -> Play:
-    """Play a steady sound `tune` cents higher, and repeat a part of it while its note is held."""
+    """Playback `tune` cents higher, repeating the loop while the note is held."""
     seconds = f"{loop.start / sample_rate:.2f}-{loop.end / sample_rate:.2f} s"
     around = {"loopEnabled": "true", "loopStart": loop.start, "loopEnd": loop.end}
     return Play(
@@ -148,9 +157,9 @@ def held_by(loop: Loop, tune: int, sample_rate: int) -> Play:
 
 @dataclass(frozen=True)
 class KitSound:
-    """A sound of a kit: its file within the kit, the velocities that play it, its position among the round robins.
+    """Sound of a kit: its path within the folder, its velocity range, and its position among the round robins.
 
-    `level_db` is the level before it was normalised, in dBFS. `novelty` is None where the model has no reference.
+    `level_db` is the level before normalisation, in dBFS. `novelty` is None if the model has no reference.
     """
 
     file: str
@@ -162,99 +171,119 @@ class KitSound:
     level_db: float
     novelty: "Novelty | None"
     play: Play = ONE_SHOT
-    under_db: float = 0.0  # dB below the loudness that was asked for
+    under_db: float = 0.0  # dB below the requested loudness
 
     @property
     def verdict(self) -> str:
-        """The verdict of novelty, or `unknown`."""
+        """Novelty verdict, or `unknown`."""
         return self.novelty.verdict if self.novelty else "unknown"
 
     def json(self) -> dict[str, Any]:
-        """The sound as `kit.json` holds it."""
-        values = {name: value for name, value in vars(self).items() if name not in ("play", "under_db")}
+        """Entry of the sound in `kit.json`."""
+        values = {
+            name: value for name, value in vars(self).items() if name not in ("play", "under_db")
+        }
         values |= {"under_db": self.under_db} if self.under_db else {}
-        return {**values, "verdict": self.verdict, "novelty": self.novelty and self.novelty.json(), **self.play.json}
+        return {
+            **values,
+            "verdict": self.verdict,
+            "novelty": self.novelty and self.novelty.json(),
+            **self.play.json,
+        }
 
 
 @dataclass(frozen=True)
 class KitGroup:
-    """The sounds on one MIDI key, from soft to loud layers; how many are missing, and refused draws, by reason."""
+    """Sounds on one MIDI key, layers from soft to loud; the number of missing sounds, and rejected drafts by reason."""
 
     label: str
     key: int
     is_drum: bool
-    is_hat: bool  # which other hi-hats silence
+    is_hat: bool  # other hi-hats silence it
     sounds: tuple[KitSound, ...]
     missing: int
     refused: Counter[str]
-    keys: tuple[int, ...] = ()  # the lowest and the highest that play a group at a note
-    heard: tuple[int, ...] = ()  # notes of the sounds of a label, upwards, where they differ
+    keys: tuple[int, ...] = ()  # lowest and highest, for an instrument at notes
+    heard: tuple[int, ...] = ()  # sorted notes of a label's sounds, if they differ
 
     @property
     def note(self) -> str:
-        """The note of its key, where C4 is 60."""
+        """Note name of the key, where C4 is 60."""
         return note_name(self.key)
 
     def json(self) -> dict[str, Any]:
-        """The group as `kit.json` holds it."""
+        """Entry of the group in `kit.json`."""
         values = {**vars(self), "note": self.note, "refused": by_reason(self.refused)}
         values |= {"sounds": [sound.json() for sound in self.sounds], "keys": list(self.keys)}
         values["heard"] = list(self.heard)
-        return {name: value for name, value in values.items() if name not in ("keys", "heard") or value}
+        return {
+            name: value for name, value in values.items() if name not in ("keys", "heard") or value
+        }
 
 
 @dataclass(frozen=True)
 class Kit:
-    """A kit on disk: its folder, the model it came from, and its groups in the order of keys."""
+    """Kit on disk: its folder, the model that generated it, and its groups in the order of keys."""
 
     folder: Path
-    model: str  # name of the file
+    model: str  # file name
     model_sha256: str  # of its weights
     sample_rate: int  # Hz
     settings: KitSettings
-    by_label: bool  # whether its groups are labels of the model; else clusters by spectrum, takes, or an instrument
+    by_label: (
+        bool  # whether groups are labels; otherwise spectral clusters, takes, or an instrument
+    )
     groups: tuple[KitGroup, ...]
-    refused: Counter[str]  # in all
-    untrained: str = ""  # sentence of a model for which nothing was trained
-    tuning: Tuning = CONCERT  # of an instrument at notes: a key sounds at its pitch there
+    refused: Counter[str]  # of the whole kit
+    untrained: str = ""  # remark on a one-shot model
+    tuning: Tuning = CONCERT  # of an instrument at notes
 
     @property
     def sounds(self) -> list[KitSound]:
-        """All sounds, key by key."""
+        """All sounds, in the order of keys."""
         return [sound for group in self.groups for sound in group.sounds]
 
     @property
     def files(self) -> list[str]:
-        """All files, as paths within the folder."""
+        """Sorted paths of all files within the folder."""
         presets = (f"kit.{kind}" for kind in self.settings.formats)
-        return sorted({INDEX, "kit.png", "kit.txt", *presets, *(sound.file for sound in self.sounds)})
+        return sorted(
+            {INDEX, "kit.png", "kit.txt", *presets, *(sound.file for sound in self.sounds)}
+        )
 
     @property
     def recorded(self) -> dict[str, Any]:
-        """The settings as its files hold them."""
-        given = {**self.settings.model_dump(exclude={"progress"}), "guidance": default_guidance(self.by_label)}
+        """Settings as `kit.json` and `kit.txt` record them."""
+        given = {
+            **self.settings.model_dump(exclude={"progress"}),
+            "guidance": default_guidance(self.by_label),
+        }
         given |= {"by_label": self.by_label, "formats": list(self.settings.formats)}
         given["tuning"] = self.tuning.hertz
         names = "per_label velocity_layers seconds seed temperature guidance allow_copies by_label formats notes every"
-        names += " tuning" * (self.settings.notes is not None) + " width" * (self.settings.width != 1)
+        names += " tuning" * (self.settings.notes is not None) + " width" * (
+            self.settings.width != 1
+        )
         names += " one_key round_robins" * self.settings.one_key
         names += " loudness"
         return {name: given[name] for name in names.split() if given[name] is not None}
 
     @property
     def missing_lines(self) -> list[str]:
-        """A line for each group that has fewer sounds than were asked for."""
+        """A line for each group with fewer sounds than requested."""
         has_notes, lines = self.settings.notes is not None, []
         for group in self.groups:
             name = one_line(group.label, 60) + f" {group.note}" * has_notes
             others = "; its keys play other notes" * (has_notes and not group.sounds)
             count = f"{len(group.sounds)} of {len(group.sounds) + group.missing} sounds"
-            lines += [f"{name}: {count}; refused draws: {in_words(group.refused)}{others}"] * bool(group.missing)
+            lines += [f"{name}: {count}; refused draws: {in_words(group.refused)}{others}"] * bool(
+                group.missing
+            )
         return lines
 
     @property
     def note_lines(self) -> list[str]:
-        """A line for each label whose sounds are round robins on one key, though they have different notes."""
+        """A line for each label whose round robins on one key have different notes."""
         return [
             f"{one_line(group.label, 60)} {group.note}: its {len(group.sounds)} sounds on one key have different notes, from "
             f"{note_name(group.heard[0])} to {note_name(group.heard[-1])}; for an instrument in tune over all keys, ask for "
@@ -265,17 +294,19 @@ class Kit:
 
     @property
     def loudness_lines(self) -> list[str]:
-        """A line on the sounds that are not as loud as was asked for."""
-        return Output(self.sample_rate, self.settings.loudness).lines([sound.under_db for sound in self.sounds])
+        """A line on the sounds below the requested loudness, if any."""
+        return Output(self.sample_rate, self.settings.loudness).lines(
+            [sound.under_db for sound in self.sounds]
+        )
 
     def verdicts(self) -> dict[str, int]:
-        """How many sounds have each verdict: `new`, `close`, `copy`, `unknown`."""
+        """Number of sounds by verdict: `new`, `close`, `copy`, `unknown`."""
         verdicts = Counter(sound.verdict for sound in self.sounds)
         return {verdict: verdicts[verdict] for verdict in ("new", "close", "copy", "unknown")}
 
     @property
     def verdict_line(self) -> str:
-        """How many sounds are new, close and copies; or that it is unknown, and why."""
+        """Numbers of new sounds, close sounds and copies, or why they are unknown."""
         counts = self.verdicts()
         if self.untrained:
             return f"none: {self.untrained}"
@@ -288,12 +319,18 @@ class Kit:
     @property
     def remarks(self) -> list[str]:
         """Notes and warnings on groups, each with its kind at the start."""
-        return [f"note: {line}" for line in self.note_lines] + [f"warning: {line}" for line in self.missing_lines]
+        return [f"note: {line}" for line in self.note_lines] + [
+            f"warning: {line}" for line in self.missing_lines
+        ]
 
     def lines(self, width: int) -> list[str]:
         """Return the lines of text for a terminal that is `width` columns wide."""
         rows = [
-            beside(f"{group.note:<4} {group.key:>3}", f"{len(group.sounds)} x {one_line(group.label, 60)}", width)
+            beside(
+                f"{group.note:<4} {group.key:>3}",
+                f"{len(group.sounds)} x {one_line(group.label, 60)}",
+                width,
+            )
             for group in self.groups
             if group.sounds
         ]
@@ -301,10 +338,12 @@ class Kit:
         places = several(len(rows), place) + over
         rows.append(f"{self.folder}  {several(len(self.sounds), 'sound')} on {places}")
         said = filter(None, [self.tuning.in_words, *self.loudness_lines])
-        return rows + wrapped([*said, f"verdicts {self.verdict_line}", f"seed {self.settings.seed}"], width)
+        return rows + wrapped(
+            [*said, f"verdicts {self.verdict_line}", f"seed {self.settings.seed}"], width
+        )
 
     def json(self) -> dict[str, Any]:
-        """All but the folder, as `kit.json` holds it."""
+        """Content of `kit.json`."""
         return {
             "format": FORMAT,
             "version": 1,
@@ -320,23 +359,30 @@ class Kit:
         }
 
     def table(self) -> "pd.DataFrame":
-        """A row a sound: what `kit.json` says of it, with label, key and note."""
+        """Table with a row for each sound: its entry in `kit.json`, label, key and note."""
         import pandas as pd
 
-        return pd.json_normalize(self.json()["groups"], "sounds", ["label", "key", "note"]).rename_axis("sound")
+        return pd.json_normalize(
+            self.json()["groups"], "sounds", ["label", "key", "note"]
+        ).rename_axis("sound")
 
     def _repr_html_(self) -> str:
-        """Players of its sounds, and their table, as notebooks show them."""
-        return players_and_table(((self.folder / sound.file).read_bytes() for sound in self.sounds), self.table())
+        """Audio players and the table, for notebooks."""
+        return players_and_table(
+            ((self.folder / sound.file).read_bytes() for sound in self.sounds), self.table()
+        )
 
     def text(self) -> str:
-        """`kit.txt`, for people: origin, settings, verdicts, empty places, keys and sounds."""
+        """Content of `kit.txt`: origin, settings, verdicts, missing sounds, keys and sounds."""
         weights = f", weights with SHA-256 {self.model_sha256}" if self.model_sha256 else ""
         lines = [
             f"A kit of {len(self.sounds)} sounds, made by Distill {__version__}",
             "",
             f"{'model':<16}{one_line(self.model)}{weights}",
-            *(f"{name.replace('_', ' '):<16}{_in_words(value)}" for name, value in self.recorded.items()),
+            *(
+                f"{name.replace('_', ' '):<16}{_in_words(value)}"
+                for name, value in self.recorded.items()
+            ),
             f"{'verdicts':<16}{self.verdict_line}",
             f"{'refused':<16}draws that were made again: {in_words(self.refused)}",
             *(f"{'missing':<16}{line}" for line in self.missing_lines),
@@ -348,31 +394,43 @@ class Kit:
             lines += ["", f"{group.note:<4} {group.key:>3}  {one_line(group.label)}{keys}"]
             for sound in group.sounds:
                 velocities = f"velocity {sound.low_velocity}-{sound.high_velocity}"
-                played = f"{velocities}, {sound.position} of {sound.round_robins}{sound.play.in_words}"
-                near = f", nearest recording {one_line(sound.novelty.nearest.nearest)}" if sound.novelty else ""
-                lines.append(f"     {sound.file}  {sound.seconds:.2f} s  {played}  {sound.verdict}{near}")
+                played = (
+                    f"{velocities}, {sound.position} of {sound.round_robins}{sound.play.in_words}"
+                )
+                near = (
+                    f", nearest recording {one_line(sound.novelty.nearest.nearest)}"
+                    if sound.novelty
+                    else ""
+                )
+                lines.append(
+                    f"     {sound.file}  {sound.seconds:.2f} s  {played}  {sound.verdict}{near}"
+                )
         return "\n".join(lines) + "\n"
 
 
 def _in_words(value: Any) -> str:
-    """A setting for people: lists without brackets, yes and no."""
+    """Readable value of a setting: lists without brackets, yes and no."""
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
 def file_word(label: str) -> str:
-    """A label as a part of a file's name: only `a-z`, `0-9` and single `-` inside, 1 to 40 characters.
+    """Label as part of a file name: 1 to 40 characters of `a-z`, `0-9` and single `-` between them.
 
-    Two labels can give the same word: a file's name needs something of its own beside it.
+    Different labels can give the same word, so a file name needs another part that is unique.
     """
     latin = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode("ascii").lower()
     return re.sub(r"[^a-z0-9]+", "-", latin).strip("-")[:40].strip("-") or "sound"
 
 
 def sfz_bytes(groups: Sequence[KitGroup]) -> bytes:
-    """The kit as SFZ (sfzformat.com), in ASCII: a group for each key and layer, round robins by `seq_position`."""
-    played = f"ampeg_release={RELEASE_SECONDS:g}" if any(group.keys for group in groups) else "loop_mode=one_shot"
+    """Kit as SFZ (sfzformat.com), in ASCII: a group for each key and layer, round robins by `seq_position`."""
+    played = (
+        f"ampeg_release={RELEASE_SECONDS:g}"
+        if any(group.keys for group in groups)
+        else "loop_mode=one_shot"
+    )
     lines = ["// A kit made by Distill; kit.txt says what is in it.", "<global>", played]
     for group in groups:
         low, high = group.keys or (group.key, group.key)
@@ -381,7 +439,9 @@ def sfz_bytes(groups: Sequence[KitGroup]) -> bytes:
             velocities = f"lovel={first.low_velocity} hivel={first.high_velocity}"
             lines += ["", f"// {group.note} {file_word(group.label)}", "<group>"]
             lines.append(f"lokey={low} hikey={high} pitch_keycenter={group.key} {velocities}")
-            lines += [f"seq_length={first.round_robins}"] * bool(rest) + ["group=1 off_by=1"] * group.is_hat
+            lines += [f"seq_length={first.round_robins}"] * bool(rest) + [
+                "group=1 off_by=1"
+            ] * group.is_hat
             for sound in (first, *rest):
                 position = f" seq_position={sound.position}" * bool(rest)
                 lines.append(f"<region> sample={sound.file}{position}{sound.play.sfz}")
@@ -389,7 +449,7 @@ def sfz_bytes(groups: Sequence[KitGroup]) -> bytes:
 
 
 def dspreset_bytes(groups: Sequence[KitGroup]) -> bytes:
-    """The kit as a DecentSampler preset: XML, a group for each key. A one-shot is `ampEnvEnabled="false"` there."""
+    """Kit as a DecentSampler preset: XML, a group for each key; one-shots have `ampEnvEnabled="false"`."""
     root = ElementTree.Element("DecentSampler")
     parent = ElementTree.SubElement(root, "groups")
     for group in groups:
@@ -397,18 +457,36 @@ def dspreset_bytes(groups: Sequence[KitGroup]) -> bytes:
         if group.is_hat:
             attributes |= {"tags": "hat", "silencedByTags": "hat", "silencingMode": "fast"}
         if group.keys:
-            attributes |= {"attack": "0", "decay": "0", "sustain": "1", "release": f"{RELEASE_SECONDS:g}"}
+            attributes |= {
+                "attack": "0",
+                "decay": "0",
+                "sustain": "1",
+                "release": f"{RELEASE_SECONDS:g}",
+            }
         element = ElementTree.SubElement(parent, "group", attributes)
         low, high = group.keys or (group.key, group.key)
         for sound in group.sounds:
             sample = {"path": sound.file, "rootNote": group.key, "loNote": low, "hiNote": high}
-            sample |= {"loVel": sound.low_velocity, "hiVel": sound.high_velocity, **sound.play.dspreset}
+            sample |= {
+                "loVel": sound.low_velocity,
+                "hiVel": sound.high_velocity,
+                **sound.play.dspreset,
+            }
             if sound.round_robins > 1:
-                sample |= {"seqMode": "round_robin", "seqLength": sound.round_robins, "seqPosition": sound.position}
-            ElementTree.SubElement(element, "sample", {name: str(value) for name, value in sample.items()})
+                sample |= {
+                    "seqMode": "round_robin",
+                    "seqLength": sound.round_robins,
+                    "seqPosition": sound.position,
+                }
+            ElementTree.SubElement(
+                element, "sample", {name: str(value) for name, value in sample.items()}
+            )
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode()
 
 
-WRITERS: dict[KitFormat, Callable[[Sequence[KitGroup]], bytes]] = {"sfz": sfz_bytes, "dspreset": dspreset_bytes}
+WRITERS: dict[KitFormat, Callable[[Sequence[KitGroup]], bytes]] = {
+    "sfz": sfz_bytes,
+    "dspreset": dspreset_bytes,
+}

@@ -1,9 +1,8 @@
-"""Loops of steady sounds: the part that a sampler repeats while a note is held, found by correlation.
+"""Find loops of steady sounds by correlation: the part that a sampler repeats while a note is held.
 
-A loop lies where level and brightness stay. The slow course that the level has left would pulse once a loop: it is
-levelled. A loop begins where the waveform is most alike to that around its end, some whole periods later. Around the end
-the samples are mixed with those around the start, so that a sampler that jumps from the end to the start, and one that
-goes on past the end, both play samples that follow each other.
+A loop lies where level and brightness are steady. Its remaining slow level contour would pulse once a loop, so the
+level is made constant. Start and end of a loop are whole periods apart, where the waveforms are most similar. A
+crossfade mixes the start into the end, so that the sound is smooth whether a sampler jumps back or plays on.
 """
 
 from collections.abc import Sequence
@@ -15,22 +14,22 @@ from numpy.typing import NDArray
 from distill.audio.measure import window_energies
 from distill.generate.sounds import folded
 
-LEVEL_SECONDS, LEVEL_STEP = 0.08, 0.02  # of a window of the level, and from one to the next
-STEADY_DB = (6.0, 3.0)  # by which level and brightness of a steady part vary at most
-FALL_DB_A_SECOND = 4.0  # by which its level falls at most
-SOFTEST_DB = -12.0  # of a steady part, relative to the loudest window
-LEAST_SECONDS, MOST_SECONDS = 0.2, 4.0  # of a loop at least, of the steady part in which it is sought at most
-FADE_SECONDS = 0.03  # of the crossfade, on each side of the loop's end
-ENDS = 8  # places tried for the end
-ALIKE = 0.005  # of correlations: of loops that are as good the longest is taken
-SEAM_DB = 0.5  # by which the level at the start differs from that at the end at most
+LEVEL_SECONDS, LEVEL_STEP = 0.08, 0.02  # window and hop of the level
+STEADY_DB = (6.0, 3.0)  # maximum variation of level and brightness in a steady part
+FALL_DB_A_SECOND = 4.0  # maximum decay of a steady part
+SOFTEST_DB = -12.0  # minimum level of a steady part, relative to the loudest window
+LEAST_SECONDS, MOST_SECONDS = 0.2, 4.0  # minimum of a loop, maximum of the searched part
+FADE_SECONDS = 0.03  # half of the crossfade, which is centred on the loop's end
+ENDS = 8  # candidate positions of the end
+ALIKE = 0.005  # tolerance in correlation, within which the longest loop is chosen
+SEAM_DB = 0.5  # maximum difference in level between start and end
 
 Samples = NDArray[np.float32]  # [N] or, in stereo, [N, 2], in [-1, 1]
 Doubles = NDArray[np.float64]
 
 
 class Loop(NamedTuple):
-    """A loop: its first and last sample, and the correlation, from -1 to 1, of what is around its start and its end."""
+    """First and last sample of a loop, and the correlation of the windows around them, from -1 to 1."""
 
     start: int
     end: int
@@ -38,27 +37,38 @@ class Loop(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Factor of what a steady part may vary by, and the least correlation of the samples around start and end."""
+    """Factor on the variation allowed in a steady part, and minimum correlation around start and end."""
 
     tolerance: float
     correlation: float
 
 
-STEADY = Limits(1.0, 0.95)  # of a steady sound
-AMONG_STEADY = Limits(2.0, 0.8)  # of one in an instrument of steady sounds: a crossfade dips by half a decibel at 0.8
+STEADY = Limits(1.0, 0.95)  # for a steady sound
+AMONG_STEADY = Limits(
+    2.0, 0.8
+)  # in an instrument of steady sounds; at 0.8 a crossfade dips by 0.5 dB
 
 
-def looped_alike(sounds: Sequence[Samples], sample_rate: int, fade: int) -> list[tuple[Samples, Loop | None]]:
-    """Sounds `[N]` or `[N, 2]` of an instrument, all of them with a loop or none, and their loops.
+def looped_alike(
+    sounds: Sequence[Samples], sample_rate: int, fade: int
+) -> list[tuple[Samples, Loop | None]]:
+    """Loop all sounds `[N]` or `[N, 2]` of an instrument or none; return sounds and loops.
 
-    They have one where most of them have a steady part, and each has a loop within wider limits at least. The last `fade`
-    samples of a sound are in no loop.
+    All are looped if most have a steady part and each has a loop at least within the wider limits AMONG_STEADY. Loops
+    leave out the last `fade` samples.
     """
-    heard, ends = [folded(samples, sample_rate) for samples in sounds], [len(samples) - fade for samples in sounds]
-    steady = sum(steady_part(own[:end], sample_rate)[1] > 0 for own, end in zip(heard, ends, strict=True))
+    heard, ends = (
+        [folded(samples, sample_rate) for samples in sounds],
+        [len(samples) - fade for samples in sounds],
+    )
+    steady = sum(
+        steady_part(own[:end], sample_rate)[1] > 0 for own, end in zip(heard, ends, strict=True)
+    )
     made = list[tuple[Samples, Loop | None]]()
     for samples, own, end in zip(sounds, heard, ends, strict=True):
-        tried = (looped(samples, own, sample_rate, end, limits) for limits in (STEADY, AMONG_STEADY))
+        tried = (
+            looped(samples, own, sample_rate, end, limits) for limits in (STEADY, AMONG_STEADY)
+        )
         found = next((made for made in tried if made[1]), None)
         if found is None or 2 * steady <= len(sounds):
             return [(samples, None) for samples in sounds]
@@ -69,10 +79,9 @@ def looped_alike(sounds: Sequence[Samples], sample_rate: int, fade: int) -> list
 def looped(
     samples: Samples, heard: Samples, sample_rate: int, end: int, limits: Limits = STEADY
 ) -> tuple[Samples, Loop | None]:
-    """Samples with a loop before `end`, if there is one: levelled from its start on, and mixed at its end.
+    """Loop samples before `end` if possible: constant level from the start of the loop, crossfade at its end.
 
-    It is found in `heard` `[N]`, what is heard of both channels together; of a mono sound the samples themselves. The peak
-    may change.
+    The search uses the downmix `heard` `[N]`. The peak may change.
     """
     first, last = steady_part(heard[:end], sample_rate, limits.tolerance)
     level = level_course(heard[first:last], sample_rate)
@@ -81,14 +90,16 @@ def looped(
         return samples, None
     loop = within._replace(start=first + within.start, end=first + within.end)
     gain = level[within.start] / level[within.start :]
-    after = np.interp(np.arange(len(samples) - last), [0, LEVEL_SECONDS * sample_rate], [gain[-1], 1.0])
+    after = np.interp(
+        np.arange(len(samples) - last), [0, LEVEL_SECONDS * sample_rate], [gain[-1], 1.0]
+    )
     even = (samples.T * np.concatenate([np.ones(loop.start), gain, after])).T.astype(np.float32)
     return crossfaded(even, loop, sample_rate), loop
 
 
 def level_course(samples: Samples, sample_rate: int) -> Doubles:
-    """The slow course of the level of samples `[N]`, an amplitude at each of them: tremolo stays in part."""
-    from scipy.ndimage import uniform_filter1d  # it takes a while to load
+    """Slow level contour of samples `[N]`, an amplitude for each sample; part of a tremolo stays."""
+    from scipy.ndimage import uniform_filter1d  # loads slowly
 
     window = round(0.05 * sample_rate)
     once = uniform_filter1d(samples.astype(np.float64) ** 2, window, mode="reflect")
@@ -97,10 +108,14 @@ def level_course(samples: Samples, sample_rate: int) -> Doubles:
 
 
 def find_loop(sound: Doubles, sample_rate: int, least_correlation: float) -> Loop | None:
-    """The loop of a steady sound `[N]`; None where no part of it is alike enough to another."""
-    last, fade, least = len(sound), round(FADE_SECONDS * sample_rate), round(LEAST_SECONDS * sample_rate)
+    """Best loop of a steady sound `[N]`, or None if no two windows are similar enough."""
+    last, fade, least = (
+        len(sound),
+        round(FADE_SECONDS * sample_rate),
+        round(LEAST_SECONDS * sample_rate),
+    )
     first = max(0, last - round(MOST_SECONDS * sample_rate))
-    room = last - first - 2 * fade - least  # of starts
+    room = last - first - 2 * fade - least  # number of start positions
     if room <= 0:
         return None
     energy = window_energies(sound, 2 * fade)
@@ -124,9 +139,11 @@ def find_loop(sound: Doubles, sample_rate: int, least_correlation: float) -> Loo
 
 
 def crossfaded(samples: Samples, loop: Loop, sample_rate: int) -> Samples:
-    """Samples, mixed around the end of a loop with those around its start."""
+    """Crossfade the samples around the end of a loop with the samples around its start."""
     fade, stop = round(FADE_SECONDS * sample_rate), loop.end + 1
-    weights = np.cos(np.linspace(-np.pi / 2, np.pi / 2, 2 * fade, endpoint=False)) ** 2  # 1 at the end
+    weights = (
+        np.cos(np.linspace(-np.pi / 2, np.pi / 2, 2 * fade, endpoint=False)) ** 2
+    )  # 1 at the end of the loop
     mixed = samples.copy()
     around_start = samples[loop.start - fade : loop.start + fade]
     around_end = samples[stop - fade : stop + fade]
@@ -135,13 +152,15 @@ def crossfaded(samples: Samples, loop: Loop, sample_rate: int) -> Samples:
 
 
 def steady_part(samples: Samples, sample_rate: int, tolerance: float = 1.0) -> tuple[int, int]:
-    """The longest part of samples `[N]` whose level and brightness are steady: its first sample, and that after its last.
+    """Longest part of samples `[N]` with steady level and brightness: start and end (exclusive), (0, 0) if none.
 
-    The part begins after its first window, which may have the attack in it. (0, 0) for none.
+    It begins after its first window, which may contain the attack.
     """
     window, step = round(LEVEL_SECONDS * sample_rate), round(LEVEL_STEP * sample_rate)
     starts = np.arange(0, len(samples) - window + 1, step)
-    levels = np.empty((2, len(starts)))  # dB; brightness is that of differences, where high partials are louder
+    levels = np.empty(
+        (2, len(starts))
+    )  # dB; the level of differences, which emphasise high partials, gives brightness
     for row, signal in zip(levels, (samples, np.diff(samples, prepend=samples[:1])), strict=True):
         row[:] = 10 * np.log10(np.maximum(window_energies(signal, window)[starts], 1e-12))
     levels[1] -= levels[0]
@@ -155,6 +174,9 @@ def steady_part(samples: Samples, sample_rate: int, tolerance: float = 1.0) -> t
         if length > count:
             first, count = begin, length
     steady = levels[0, first : first + count]
-    if count < 2 or np.polyfit(np.arange(count) * LEVEL_STEP, steady, 1)[0] < -tolerance * FALL_DB_A_SECOND:
+    if (
+        count < 2
+        or np.polyfit(np.arange(count) * LEVEL_STEP, steady, 1)[0] < -tolerance * FALL_DB_A_SECOND
+    ):
         return 0, 0
     return int(starts[first]) + window, int(starts[first + count - 1]) + window

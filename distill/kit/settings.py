@@ -45,10 +45,14 @@ def keys_of_labels(given: Any) -> Any:
     notes: dict[str, str] = {}
     for text in given:
         if not re.fullmatch(r"(.+?=[^=,]+(,|$))+", text):
-            raise ParamsError(f"--keys {text}: expected LABEL=NOTE, such as kick=C2, or several with commas between")
+            raise ParamsError(
+                f"--keys {text}: expected LABEL=NOTE, such as kick=C2, or several with commas between"
+            )
         for label, note in re.findall(r"(.+?)=([^=,]+)(?:,|$)", text):
             if label in notes:
-                raise ParamsError(f"--keys {text}: expected one note for {label}, found a second; give it once")
+                raise ParamsError(
+                    f"--keys {text}: expected one note for {label}, found a second; give it once"
+                )
             notes[label] = note
     return notes
 
@@ -56,10 +60,12 @@ def keys_of_labels(given: Any) -> Any:
 class KitSettings(Settings):
     """Settings of `kit`."""
 
-    out: Annotated[str | os.PathLike[str], UNCHECKED, Flag("--out", "-o", metavar="DIR", type=Path)] = Field(
-        kw_only=False, description="folder of the kit: a new or an empty one"
+    out: Annotated[
+        str | os.PathLike[str], UNCHECKED, Flag("--out", "-o", metavar="DIR", type=Path)
+    ] = Field(kw_only=False, description="folder of the kit: a new or an empty one")
+    per_label: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=4, description="sounds of each label, or note"
     )
-    per_label: Annotated[int, Field(ge=1, le=64)] = Field(default=4, description="sounds of each label, or note")
     formats: Annotated[
         Sequence[KitFormat],
         Field(min_length=1),
@@ -78,19 +84,23 @@ class KitSettings(Settings):
         default=(), description="only this label; may be repeated"
     )
     keys: Annotated[
-        Mapping[str, int | str], BeforeValidator(keys_of_labels), Flag(metavar="LABEL=NOTE,...", type=list[str])
+        Mapping[str, int | str],
+        BeforeValidator(keys_of_labels),
+        Flag(metavar="LABEL=NOTE,...", type=list[str]),
     ] = Field(
         default={},
-        description="keys of labels, in place of those of their names: MIDI numbers or notes, C4 is 60; may be repeated",
+        description="keys of labels that differ from their names: MIDI numbers or notes, C4 is 60; may be repeated",
     )
     notes: SomeNotes = Field(
-        default=None, description="an instrument at these notes, such as C1:C6 or C2,G2,C3, of one label"
+        default=None,
+        description="an instrument at these notes, such as C1:C6 or C2,G2,C3, of one label",
     )
     every: Annotated[Annotated[int, Field(ge=1, le=127)] | None, Flag(otherwise="1")] = Field(
         default=None, description="with notes: sounds at every Nth note only"
     )
     one_key: bool = Field(
-        default=False, description="one sound on one key, in variations that play in turn, such as footsteps"
+        default=False,
+        description="one sound on one key, in variations that play in turn, such as footsteps",
     )
     round_robins: Annotated[Annotated[int, Field(ge=1, le=64)] | None, Flag(otherwise="4")] = Field(
         default=None, description="with one key: variations in each layer"
@@ -128,7 +138,11 @@ class KitSettings(Settings):
     @property
     def each(self) -> int:
         """Number of sounds of each label, or note; on one key of each layer."""
-        return (self.round_robins or self.per_label) * self.velocity_layers if self.one_key else self.per_label
+        return (
+            (self.round_robins or self.per_label) * self.velocity_layers
+            if self.one_key
+            else self.per_label
+        )
 
     @property
     def sampled(self) -> list[int]:

@@ -18,9 +18,9 @@ from distill.codec.model import VQVAE
 from distill.codes.store import uniform_bits
 from distill.errors import ArtifactError
 from distill.execution import date_from_environment
+from distill.generate.context import GenerationContext
 from distill.generate.faults import with_limits
 from distill.generate.selection.fit import fit_critic
-from distill.generate.source import Source
 from distill.model_file.format import (
     Bundle,
     BundleMetadata,
@@ -46,7 +46,7 @@ WRITTEN = "written"  # key of the date in `metadata`
 
 @dataclass(frozen=True)
 class Dates:
-    """Dates that a model file holds, UTC in ISO 8601. Those that equal inputs would not give again are None."""
+    """Dates that a model file holds, UTC in ISO 8601. A date that equal inputs would not reproduce is None."""
 
     written: str | None = None
     trained: str | None = None  # the prior
@@ -59,7 +59,7 @@ class Dates:
 
     @property
     def notes(self) -> dict[str, str]:
-        """Those that are in `metadata`."""
+        """Dates that are stored in `metadata`."""
         known = {WRITTEN: self.written, "recordings_date": self.recordings}
         return {name: date for name, date in known.items() if date}
 
@@ -81,16 +81,23 @@ def bundle_artifacts(
     """
     codec, config = load_codec(vqvae)
     training = {"vqvae": config.training.model_dump()}
-    training["split"] = config.model_dump(include={"seed", "val_fraction", "by_label", "trim", "stereo"})
+    training["split"] = config.model_dump(
+        include={"seed", "val_fraction", "by_label", "trim", "stereo"}
+    )
     metadata = BundleMetadata(
         vqvae_config=codec.architecture,
         spectrogram_config=codec.spectrogram,
         training_config=training,
-        codebook_health_snapshot={level: LevelHealth(**values) for level, values in config.codebook_health.items()},
+        codebook_health_snapshot={
+            level: LevelHealth(**values) for level, values in config.codebook_health.items()
+        },
         loss_curve_history=loss_curves(vqvae, "vqvae"),
         metadata={
             **{"recordings": config.recordings, "tier": config.tier},
-            **{"codec_weights": kept_weights(config.best_epoch, config.epochs_trained), **dates.notes},
+            **{
+                "codec_weights": kept_weights(config.best_epoch, config.epochs_trained),
+                **dates.notes,
+            },
         },
         provenance=Provenance(
             data_sha256=config.corpus_sha256,
@@ -114,8 +121,13 @@ def bundle_prior(
     """Write the model file `path` with the codec of `bundle` and the prior artefact `prior`. Raises ArtifactError."""
     model, config = load_prior(prior)
     if config.codec_sha256 != bundle.metadata.codec_sha256:
-        raise ArtifactError(f"{prior}: expected a prior of this codec, found one of another; train it again")
-    curves, unscored = loss_curves(prior, "prior"), load_reference(prior, config.shape) if reference else None
+        raise ArtifactError(
+            f"{prior}: expected a prior of this codec, found one of another; train it again"
+        )
+    curves, unscored = (
+        loss_curves(prior, "prior"),
+        load_reference(prior, config.shape) if reference else None,
+    )
     return save_with_prior(path, bundle, model, config, curves, unscored, dates)
 
 
@@ -139,12 +151,18 @@ def save_with_prior(
     notes: dict[str, Any] = {
         key: metadata.metadata[key] for key in ("tier", "codec_weights") if key in metadata.metadata
     }
-    notes |= {"recordings": config.recordings, "val_bits_per_second": config.val_bits_per_second, **dates.notes}
+    notes |= {
+        "recordings": config.recordings,
+        "val_bits_per_second": config.val_bits_per_second,
+        **dates.notes,
+    }
     notes["prior_weights"] = kept_weights(config.best_epoch, config.epochs_trained)
     critic = None
     if reference:
         reference = measured(reference, bundle.codec)
-        critic = fit_critic(Source(bundle.codec, prior, reference, config.shape.labels), reference)
+        critic = fit_critic(
+            GenerationContext(bundle.codec, prior, reference, config.shape.labels), reference
+        )
         notes["reference_recordings"] = len(reference.codes)
         if stereo := sum(about.is_stereo for about in reference.side_info):
             notes["stereo_recordings"] = stereo
@@ -153,7 +171,9 @@ def save_with_prior(
         "training_config": training,
         "loss_curve_history": {**metadata.loss_curve_history, **curves},
         "prior_config": config.shape,
-        "prior_metadata": PriorMetadata(**config.model_dump(include=kept), training_date=dates.trained),
+        "prior_metadata": PriorMetadata(
+            **config.model_dump(include=kept), training_date=dates.trained
+        ),
         "critic": critic,
         "metadata": notes,
         "provenance": metadata.provenance.model_copy(update=sources),
@@ -169,7 +189,7 @@ def measured(reference: Reference, codec: VQVAE) -> Reference:
 
 
 def _save(path: Path, bundle: Bundle) -> BundleMetadata:
-    """Write the model file and its card, each in place of one that Distill made or of none. Raises ParamsError."""
+    """Write the model file and its card, replacing files that Distill made. Raises ParamsError."""
     check_replaceable("model file", [path, card_path(path)], replace=True)
     written = save_bundle(path, bundle.codec, bundle.prior, bundle.metadata, bundle.reference)
     write_bytes(card_path(path), card_text(path.name, written).encode())
@@ -182,9 +202,12 @@ def facts(metadata: BundleMetadata) -> Facts:
         (key.replace("_", " "), f"{value:.6g}" if isinstance(value, float) else str(value))
         for key, value in metadata.metadata.items()
     ]
-    levels = zip(metadata.vqvae_config.layout.names, metadata.codebook_health_snapshot.values(), strict=False)
+    levels = zip(
+        metadata.vqvae_config.layout.names, metadata.codebook_health_snapshot.values(), strict=False
+    )
     health = [
-        (level, f"{of.utilization:.0%} of codewords used, perplexity {of.perplexity:.1f}") for level, of in levels
+        (level, f"{of.utilization:.0%} of codewords used, perplexity {of.perplexity:.1f}")
+        for level, of in levels
     ]
     return [*_codec_facts(metadata), *_prior_facts(metadata), *notes, *health]
 
@@ -192,22 +215,32 @@ def facts(metadata: BundleMetadata) -> Facts:
 def _codec_facts(metadata: BundleMetadata) -> Facts:
     codec, rate = metadata.vqvae_config, metadata.spectrogram_config.frame_rate
     kinds = [
-        (size, name.partition(" ")[0]) for size, name in zip(codec.codebook_sizes, codec.layout.names, strict=True)
+        (size, name.partition(" ")[0])
+        for size, name in zip(codec.codebook_sizes, codec.layout.names, strict=True)
     ]
     equal = [(size, name, len(list(levels))) for (size, name), levels in groupby(kinds)]
     sizes = " + ".join(
-        f"{number} × {size} ({name})" if number > 1 else f"{size} ({name})" for size, name, number in equal
+        f"{number} × {size} ({name})" if number > 1 else f"{size} ({name})"
+        for size, name, number in equal
     )
     kilobits = rate * uniform_bits(codec.codebook_sizes) / 1000
     of_codec = f"{codec.num_quantizers} levels of {sizes} codes, {rate:.1f} frames per second: {kilobits:.2f} kbit/s"
     channels = "stereo by images" if "stereo_recordings" in metadata.metadata else "mono"
-    return [("sound", f"{channels}, {metadata.spectrogram_config.sample_rate} Hz"), ("codec", of_codec)]
+    return [
+        ("sound", f"{channels}, {metadata.spectrogram_config.sample_rate} Hz"),
+        ("codec", of_codec),
+    ]
 
 
 def _prior_facts(metadata: BundleMetadata) -> Facts:
     prior, trained = metadata.prior_config, metadata.prior_metadata
     if not (prior and trained):
-        return [("prior", "none: new sounds are drawn by the pretrained prior, if it can read the codes")]
+        return [
+            (
+                "prior",
+                "none: new sounds are drawn by the pretrained prior, if it can read the codes",
+            )
+        ]
     seconds = prior.context_frames / metadata.spectrogram_config.frame_rate
     context = f"context {seconds:.1f} s"
     if beyond := ARCHITECTURES[prior.architecture].beyond_context:
@@ -219,7 +252,11 @@ def _prior_facts(metadata: BundleMetadata) -> Facts:
         ("labels", ", ".join(prior.labels[:20]) + more),
         ("held out", f"perplexity {trained.best_perplexity:.1f}"),
         ("critic", metadata.critic.line if metadata.critic else ""),
-        ("trained", trained.training_date or "no date, as equal inputs give equal files; MLflow has that of the run"),
+        (
+            "trained",
+            trained.training_date
+            or "no date, as equal inputs give equal files; MLflow has that of the run",
+        ),
         ("warning", trained.memorization.message),
     ]
     return [(name, value) for name, value in rows if value]
@@ -232,18 +269,24 @@ def origins(metadata: BundleMetadata) -> Facts:
         for key, value in metadata.provenance.model_dump().items()
         if value
     }
-    return [("weights", metadata.payload_sha256), ("codec", metadata.codec_sha256), *sources.items()]
+    return [
+        ("weights", metadata.payload_sha256),
+        ("codec", metadata.codec_sha256),
+        *sources.items(),
+    ]
 
 
 def card_path(model: Path) -> Path:
-    """The path of a model file's card: `<file>.md` beside it."""
+    """Path of a model file's card: `<file>.md` in the same folder."""
     return model.with_name(model.name + ".md")
 
 
 def card_text(name: str, metadata: BundleMetadata) -> str:
     """The model card in Markdown; text from the file is escaped."""
     quoted = shlex.quote(name)
-    kept = "It holds no codes of its training recordings, and cannot report the novelty of its sounds."
+    kept = (
+        "It holds no codes of its training recordings, and cannot report the novelty of its sounds."
+    )
     if isinstance(recordings := metadata.metadata.get("reference_recordings"), int):
         kept = (
             f"It holds the codes of its {recordings} training recordings, to report the novelty of its sounds. Whoever has the\n"
@@ -251,7 +294,10 @@ def card_text(name: str, metadata: BundleMetadata) -> str:
         )
     makes = generating = ""
     if metadata.has_prior:
-        makes, generating = " and a prior, which makes new sounds", f"distill generate {quoted} -n 8\n"
+        makes, generating = (
+            " and a prior, which makes new sounds",
+            f"distill generate {quoted} -n 8\n",
+        )
     return f"""# {_escaped(name)}
 
 {CARD_MARK}. It holds a neural codec{makes}.
@@ -289,7 +335,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _escaped(text: str) -> str:
     """Escape text for one line of Markdown."""
-    printable = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    printable = "".join(
+        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text
+    )
     return re.sub(r"[\\`*_\[\]<>|#!]", r"\\\g<0>", printable)
 
 
@@ -304,11 +352,11 @@ def date_of(seconds: float) -> str:
 
 
 def source_dates(root: Path, params: Params) -> Dates:
-    """Dates that the same inputs give again: of the training SOURCE_DATE_EPOCH, where that is set, and of the recordings.
+    """Dates that the same inputs reproduce: SOURCE_DATE_EPOCH for the training, if set, and the date of the recordings.
 
-    The latter is that of the last commit that changed them in the repository `root`. The clock is not asked, as the same
-    inputs have to give the same bytes. Nor are the dates of files, which a clone and `dvc checkout` set to now, nor is the
-    newest commit of all: that of `dvc.lock` comes after the model.
+    The recordings have the date of the last commit in the repository `root` that changed them. The same inputs have to
+    give the same bytes, so the clock, dates of files (a clone and `dvc checkout` reset them) and the newest commit
+    (the commit of `dvc.lock` follows the model) are not used.
     """
     trained = date_now() if "SOURCE_DATE_EPOCH" in os.environ else None
     return Dates(trained=trained, recordings=_recordings_date(root, params))
@@ -328,5 +376,7 @@ def _recordings_date(root: Path, params: Params) -> str | None:
 
 def _git(root: Path, *arguments: str) -> str:
     command, quiet = ["git", *arguments], subprocess.DEVNULL
-    done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=quiet, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        command, cwd=root, stdout=subprocess.PIPE, stderr=quiet, text=True, timeout=60, check=True
+    )
     return done.stdout.strip()

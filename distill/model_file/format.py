@@ -97,7 +97,9 @@ class BundleMetadata(Settings):
     vqvae_config: VQVAEArchitecture
     spectrogram_config: SpectrogramConfig
     training_config: dict[str, Any] = {}
-    codebook_health_snapshot: dict[Annotated[str, Field(pattern=r"^level_\d{1,3}$")], LevelHealth] = {}
+    codebook_health_snapshot: dict[
+        Annotated[str, Field(pattern=r"^level_\d{1,3}$")], LevelHealth
+    ] = {}
     loss_curve_history: dict[str, list[float]] = {}
     prior_config: AnyShape | None = None
     prior_metadata: PriorMetadata | None = None
@@ -112,7 +114,11 @@ class BundleMetadata(Settings):
     def _with_sizes(cls, shape: Any, info: ValidationInfo) -> Any:
         """The prior's shape with the sizes of the codec's codes, which a file holds once."""
         codec = info.data.get("vqvae_config")
-        return {**shape, "codebook_sizes": codec.codebook_sizes} if isinstance(shape, dict) and codec else shape
+        return (
+            {**shape, "codebook_sizes": codec.codebook_sizes}
+            if isinstance(shape, dict) and codec
+            else shape
+        )
 
     @field_validator("codebook_health_snapshot")
     @classmethod
@@ -159,10 +165,18 @@ class BundleMetadata(Settings):
             raise ValueError("its SHA-256 is another: the file was changed after it was written")
         values = {key: value for key, value in stored.items() if key not in DERIVED}
         with suppress(KeyError, TypeError):  # what is missing or of another type is refused below
-            values["vqvae_config"] = {**values["vqvae_config"], **{key: stored.get(key) for key in SIZES}}
+            values["vqvae_config"] = {
+                **values["vqvae_config"],
+                **{key: stored.get(key) for key in SIZES},
+            }
             context_frames = stored["seq_len"] // max(1, stored["num_quantizers"])
             values["prior_config"] = {**values["prior_config"], "context_frames": context_frames}
-        return cls.model_validate(values)
+        metadata = cls.model_validate(values)
+        written = metadata.file_json()
+        for key in sorted({*DERIVED} - {HASH}):
+            if written[key] != stored.get(key):
+                raise ValueError(f"{key} is missing, or does not follow from the others")
+        return metadata
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -207,18 +221,27 @@ class Bundle:
 
 
 def save_bundle(
-    path: Path, codec: VQVAE, prior: Prior | None, metadata: BundleMetadata, reference: Reference | None = None
+    path: Path,
+    codec: VQVAE,
+    prior: Prior | None,
+    metadata: BundleMetadata,
+    reference: Reference | None = None,
 ) -> BundleMetadata:
     """Write a model file atomically and return its metadata with the hashes filled in. Raises ArtifactError."""
     weights = Bundle(codec, prior, metadata).weights()
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     if reference:
-        tensors |= {REFERENCE_PREFIX + key: torch.from_numpy(value) for key, value in reference.tensors().items()}
+        tensors |= {
+            REFERENCE_PREFIX + key: torch.from_numpy(value)
+            for key, value in reference.tensors().items()
+        }
     hashes = {"payload_sha256": tensors_sha256(tensors), "codec_sha256": weights_sha256(codec)}
     written = metadata.model_copy(update=hashes)
     text = canonical_json(written.file_json())
     if (size := len(text.encode())) > KIND.json_bytes:
-        raise ArtifactError(f"{path}: expected at most {KIND.json_bytes} bytes of metadata, found {size}")
+        raise ArtifactError(
+            f"{path}: expected at most {KIND.json_bytes} bytes of metadata, found {size}"
+        )
     write_bytes(path, save(tensors, {KIND.key: text}))
     return written
 
@@ -243,7 +266,11 @@ def read_contents(path: Path) -> tuple[BundleMetadata, Mapping[str, StoredTensor
     try:
         return BundleMetadata.of_file(values), tensors
     except ValueError as error:
-        problem = first_problem(error) if isinstance(error, ValidationError) else f"that {one_line(error)}"
+        problem = (
+            first_problem(error)
+            if isinstance(error, ValidationError)
+            else f"that {one_line(error)}"
+        )
         raise ArtifactError(
             f"{path}: expected valid metadata, found {problem}; copy or download it again; if an earlier version of Distill wrote "
             f"it, {AGAIN}"
@@ -270,7 +297,9 @@ def _load(path: Path) -> Bundle:
         )
     numbers = sum(math.prod(tensor.shape) for tensor in stored.values())
     try:
-        with AtMost(numbers + numbers // 2 + (1 << 18)):  # a network has some numbers that no file needs
+        with AtMost(
+            numbers + numbers // 2 + (1 << 18)
+        ):  # a network has some numbers that no file needs
             codec = VQVAE(architecture, spectrogram)
             prior = build_prior(metadata.prior_config) if metadata.prior_config else None
         _check_tensors(stored, Bundle(codec, prior, metadata))
@@ -321,12 +350,17 @@ def _check_tensors(stored: Mapping[str, StoredTensor], bundle: Bundle) -> None:
 
 
 def _described(tensor: StoredTensor | None) -> str:
-    return f"{one_line(tensor.dtype, 20)} {one_line(list(tensor.shape), 80)}" if tensor else "missing"
+    return (
+        f"{one_line(tensor.dtype, 20)} {one_line(list(tensor.shape), 80)}" if tensor else "missing"
+    )
 
 
 def _check_values(metadata: BundleMetadata, tensors: Mapping[str, Tensor]) -> None:
     """Compare the weights with their hashes, and refuse those that no network has."""
-    hashes = (("weights", metadata.payload_sha256, ""), ("a codec", metadata.codec_sha256, CODEC_PREFIX))
+    hashes = (
+        ("weights", metadata.payload_sha256, ""),
+        ("a codec", metadata.codec_sha256, CODEC_PREFIX),
+    )
     for what, expected, prefix in hashes:
         actual = tensors_sha256(under(prefix, tensors))
         if expected != actual:
@@ -334,8 +368,14 @@ def _check_values(metadata: BundleMetadata, tensors: Mapping[str, Tensor]) -> No
                 f"expected {what} with SHA-256 {expected[:12]}…, found {actual[:12]}…: the file was changed after it was written"
             )
     for name, value in tensors.items():
-        if not name.startswith(REFERENCE_PREFIX) and value.is_floating_point() and not bool(value.isfinite().all()):
+        if (
+            not name.startswith(REFERENCE_PREFIX)
+            and value.is_floating_point()
+            and not bool(value.isfinite().all())
+        ):
             raise ArtifactError(f"expected finite weights, found NaN or infinite values in {name}")
     least = float(tensors.get(f"{PRIOR_PREFIX}smoothing", torch.zeros(1)).min())
     if least < 0:
-        raise ArtifactError(f"expected label smoothing of 0 or more in prior.smoothing, found {least:.3g}")
+        raise ArtifactError(
+            f"expected label smoothing of 0 or more in prior.smoothing, found {least:.3g}"
+        )

@@ -1,4 +1,4 @@
-"""What is shown of model files: their facts, the models of a folder, and the checks of `distill verify`."""
+"""Reports on model files: their facts, the models of a folder, and the checks of `distill verify`."""
 
 import math
 from dataclasses import dataclass
@@ -35,12 +35,17 @@ def describe(path: Path, metadata: BundleMetadata, width: int) -> list[str]:
         f"{size_of(path) / 1e6:.1f} MB, format {VERSION}, weights intact",
         "",
     ]
-    return [*head, *named_values(facts(metadata), width), "", *named_values(origins(metadata), width)]
+    return [
+        *head,
+        *named_values(facts(metadata), width),
+        "",
+        *named_values(origins(metadata), width),
+    ]
 
 
 @dataclass(frozen=True)
 class ListedModel:
-    """What is known of a model file without its weights. Unknown figures are None.
+    """Facts on a model file, read without its weights. Unknown figures are None.
 
     Where `problem`, a sentence, is not empty, the file is no model that can be used, and nothing else is known of it.
     """
@@ -51,7 +56,9 @@ class ListedModel:
     problem: str = ""
     recordings: int | None = None
     tier: TierName | None = None
-    utilization: float | None = None  # mean share of the codewords of shape levels used on held-out recordings
+    utilization: float | None = (
+        None  # mean share of the codewords of shape levels used on held-out recordings
+    )
     val_bits_per_second: float | None = None  # of audio, that held-out recordings cost the prior
     labels: tuple[str, ...] = ()
     can_generate: bool = False  # it has a prior
@@ -62,9 +69,13 @@ class ListedModel:
 def list_models(folder: Path) -> list[ListedModel]:
     """The files `*.distill` of a folder, by name. Hashes and weights are not checked. Raises ParamsError."""
     if not folder.exists():
-        raise ParamsError(f"DIR {folder}: expected a folder of models, found nothing there; check the path")
+        raise ParamsError(
+            f"DIR {folder}: expected a folder of models, found nothing there; check the path"
+        )
     if not folder.is_dir():
-        raise ParamsError(f"DIR {folder}: expected a folder of models, found a file; name the folder that holds it")
+        raise ParamsError(
+            f"DIR {folder}: expected a folder of models, found a file; name the folder that holds it"
+        )
     return [_listed(path) for path in sorted(folder.iterdir()) if path.suffix == SUFFIX]
 
 
@@ -76,12 +87,19 @@ def _listed(path: Path) -> ListedModel:
     except (ArtifactError, OSError) as error:
         return ListedModel(**told, problem=one_line(error, most=1000))
     noted, trained = metadata.metadata, metadata.prior_metadata  # notes are of any type
-    recordings, tier, bits = (noted.get(key) for key in ("recordings", "tier", "val_bits_per_second"))
-    health = [metadata.codebook_health_snapshot.get(f"level_{level}") for level in metadata.vqvae_config.layout.shapes]
+    recordings, tier, bits = (
+        noted.get(key) for key in ("recordings", "tier", "val_bits_per_second")
+    )
+    health = [
+        metadata.codebook_health_snapshot.get(f"level_{level}")
+        for level in metadata.vqvae_config.layout.shapes
+    ]
     used = [level.utilization for level in health if level]
     return ListedModel(
         **told,
-        recordings=recordings if isinstance(recordings, int) and 0 < recordings <= 1 << 31 else None,
+        recordings=recordings
+        if isinstance(recordings, int) and 0 < recordings <= 1 << 31
+        else None,
         tier=tier if tier in ("small", "medium", "large") else None,
         utilization=fmean(used) if used else None,
         val_bits_per_second=bits if isinstance(bits, float) else None,
@@ -98,17 +116,27 @@ def verify(path: Path) -> Facts:
     Returns rows (check, finding). Raises ArtifactError at the first fault.
     """
     bundle = load_bundle(path)
-    weights = sum(value.numel() for network in bundle.networks.values() for value in network.state_dict().values())
+    weights = sum(
+        value.numel()
+        for network in bundle.networks.values()
+        for value in network.state_dict().values()
+    )
     checks = [
         ("form", f"safetensors without gaps or overlaps, {size_of(path)} bytes, no pickle"),
         ("metadata", f"format {VERSION}, every value in its range"),
-        ("weights", f"{weights} numbers, all finite, of the names, types and shapes that the metadata describes"),
+        (
+            "weights",
+            f"{weights} numbers, all finite, of the names, types and shapes that the metadata describes",
+        ),
         ("hash", f"SHA-256 {bundle.metadata.payload_sha256} as written"),
     ]
     if reference := bundle.reference:
         held_out = f"{len(reference.held_out)} held out"
         checks.append(
-            ("reference", f"codes of {len(reference.codes)} recordings to compare new sounds with, {held_out}")
+            (
+                "reference",
+                f"codes of {len(reference.codes)} recordings to compare new sounds with, {held_out}",
+            )
         )
     try:
         return [*checks, *_trial(bundle)]

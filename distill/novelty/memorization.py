@@ -1,6 +1,6 @@
 """Memorisation check: held-out perplexity below a threshold, and near-duplicates across the split.
 
-The threshold of the tier is held against the perplexity of all codes but those of tones: that a held note goes on is easy
+The threshold of the tier is compared with the perplexity of all codes but tone codes: the continuation of a held note is easy
 to predict, and says nothing of what is known by heart. Fine codes are close to noise, which nobody learns by heart: where
 they are many, they hide in it that all else is known. So the coarse levels are judged by themselves, too.
 """
@@ -54,7 +54,7 @@ class Memorization(Settings):
 
     @property
     def message(self) -> str:
-        """What it means and what to do, the same words wherever it is shown; "" where nothing was memorised."""
+        """Meaning and advice, worded alike wherever they are shown; "" if nothing was memorised."""
         if not self.was_memorizing:
             return ""
         return (
@@ -82,7 +82,9 @@ class Memorization(Settings):
         )
 
 
-def check_memorization(val_perplexity: float, codebook_size: int, dataset_file_count: int) -> MemorizationCheck:
+def check_memorization(
+    val_perplexity: float, codebook_size: int, dataset_file_count: int
+) -> MemorizationCheck:
     """Compare held-out perplexity with the threshold of the tier: 2, 3 or 5 from small to large corpora."""
     threshold = get_adaptive_prior_config(dataset_file_count).memorization_perplexity
     memorization = Memorization(
@@ -95,15 +97,19 @@ def check_memorization(val_perplexity: float, codebook_size: int, dataset_file_c
     return MemorizationCheck(memorization.was_memorizing, memorization.message)
 
 
-def judged(val_perplexity: float, coarse_perplexity: float, threshold: float) -> tuple[float, float]:
-    """The perplexity that decides and its threshold: those of the coarse levels where they are memorised, else of all."""
+def judged(
+    val_perplexity: float, coarse_perplexity: float, threshold: float
+) -> tuple[float, float]:
+    """Deciding perplexity and its threshold: of the coarse levels if they are memorised, else of all levels."""
     coarse_threshold = min(2.5, threshold)
     if coarse_perplexity < coarse_threshold:
         return coarse_perplexity, coarse_threshold
     return val_perplexity, threshold
 
 
-def alike_recordings(train: Sequence[Codes], held_out: Sequence[Codes], layout: FrameLayout) -> tuple[int, int]:
+def alike_recordings(
+    train: Sequence[Codes], held_out: Sequence[Codes], layout: FrameLayout
+) -> tuple[int, int]:
     """How many held-out recordings `[F, Q]` have a near-duplicate in training recordings, of how many compared.
 
     60 % of the codes of the two coarsest levels but tones are equal in it, at the best alignment.

@@ -16,7 +16,11 @@ Scores = NDArray[np.float32]  # [n, SCORES]
 Doubles = NDArray[np.float64]
 
 SPACE = ("likeness", "copied_frames", "edit_distance")  # what a score holds of a `Match`
-SPACES = ("codes", "spectra", "keys")  # keys: spectra of sounds that are as if played faster or slower
+SPACES = (
+    "codes",
+    "spectra",
+    "keys",
+)  # keys: spectra of sounds that are as if played faster or slower
 ROW = np.dtype([("frames", "f4"), *((space, [(name, "f4") for name in SPACE]) for space in SPACES)])
 SCORES = ROW.itemsize // 4  # columns
 MOST_HELD_OUT = 256  # recordings, evenly spaced
@@ -24,7 +28,7 @@ MOST_FRAMES = 375  # kept of a held-out recording
 HEARD = 6  # columns: whether a recording is tonal, and the figures of its `Motion`
 STATISTICS = 80  # four of each of the bands of spectra
 FAULTS = 7  # kinds of them
-LIMITS = 7  # on a sound, beside those on its bands
+LIMITS = 7  # limits on a whole sound, in addition to a limit for each band
 
 TENSORS = {
     "codes": ("U16", 2),
@@ -48,18 +52,20 @@ MEASURES = (*COLUMNS, "limits")  # empty until a model file is made
 
 _DTYPES = {"U16": np.uint16, "I64": np.int64, "U8": np.uint8, "F32": np.float32, "F64": np.float64}
 _KINDS = {dtype: kind for kind, dtype in _DTYPES.items()}
-SIDE_INFO = {name: "I64" if name.endswith("lengths") else "U8" for name in ARRAYS}  # images where a recording is stereo
+SIDE_INFO = {
+    name: "I64" if name.endswith("lengths") else "U8" for name in ARRAYS
+}  # images where a recording is stereo
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
     """Names and codes of training recordings, codes of held-out recordings, and measures of both.
 
-    `side_info` is that of each training recording; none at all is UNKNOWN of all.
-    `scores` against the training recordings are those of pieces of held-out recordings, `reencoded` those of re-encoded
-    training recordings. `heard` says how held-out recordings sound once decoded, NaN where one has no such figure;
-    statistics are those of spectra.
-    `limits` of faults come from training recordings: LIMITS, then one for each band. `faults`, each 0 or 1, are those of
+    `side_info` has an item for each training recording; an empty sequence means UNKNOWN for all.
+    `scores` compare pieces of held-out recordings with the training recordings, `reencoded` compares re-encoded
+    training recordings. `heard` has measures of decoded held-out recordings, NaN where a measure does not apply;
+    statistics describe spectra.
+    `limits` of faults come from training recordings: LIMITS, then one for each band. `faults`, each 0 or 1, belong to
     held-out recordings.
     """
 
@@ -80,10 +86,13 @@ class Reference:
         return dict(zip(self.names, self.side_info, strict=False)).get(name, UNKNOWN)
 
     def expect_measures(self, bands: int) -> None:
-        """Check that all measures are there, with limits of so many bands. Raises ValueError."""
+        """Check that all measures are there, with limits for `bands` bands. Raises ValueError."""
         for name in COLUMNS:
             _expect(len(getattr(self, name)) > 0, f"{name} has no rows")
-        _expect(len(self.limits) == LIMITS + bands, f"there are {len(self.limits)} limits, not {LIMITS + bands}")
+        _expect(
+            len(self.limits) == LIMITS + bands,
+            f"there are {len(self.limits)} limits, not {LIMITS + bands}",
+        )
         rows, recordings = len(self.faults), len(self.held_out)
         _expect(rows == recordings, f"faults has {rows} rows for {recordings} held-out recordings")
 
@@ -97,7 +106,10 @@ class Reference:
             "held_out_lengths": list(map(len, self.held_out)),
             **{name: getattr(self, name) for name in MEASURES},
         }
-        arrays = {name: np.ascontiguousarray(values[name], dtype=_DTYPES[kind]) for name, (kind, _) in TENSORS.items()}
+        arrays = {
+            name: np.ascontiguousarray(values[name], dtype=_DTYPES[kind])
+            for name, (kind, _) in TENSORS.items()
+        }
         return {**arrays, **side_info_arrays(self.side_info or [UNKNOWN] * len(self.names))}
 
 
@@ -119,7 +131,7 @@ def make_reference(
 ) -> Reference:
     """Build a reference without measures from codes `[F, Q]`; many or long held-out recordings are thinned out or cut.
 
-    `side_info` is that of each training recording.
+    `side_info` has an item for each training recording.
     """
     nothing: dict[str, Any] = {
         name: np.empty((0, columns), _DTYPES[TENSORS[name][0]]) for name, columns in COLUMNS.items()
@@ -127,18 +139,26 @@ def make_reference(
     return Reference(
         names=[name.replace("\n", " ") for name in names],
         codes=[codes.astype(np.uint16) for codes in training],
-        held_out=[codes[:MOST_FRAMES].astype(np.uint16) for codes in evenly(held_out, MOST_HELD_OUT)],
+        held_out=[
+            codes[:MOST_FRAMES].astype(np.uint16) for codes in evenly(held_out, MOST_HELD_OUT)
+        ],
         **nothing,
         limits=np.empty(0),
         side_info=side_info,
     )
 
 
-def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_sizes: Sequence[int]) -> Reference:
+def read_reference(
+    tensors: Mapping[str, NDArray[np.generic]], codebook_sizes: Sequence[int]
+) -> Reference:
     """Build and check a reference from the arrays of `Reference.tensors`. Raises ValueError."""
     arrays: dict[str, NDArray[Any]] = dict(tensors)
     for name, (kind, dimensions) in TENSORS.items():
-        is_there = name in arrays and arrays[name].dtype == _DTYPES[kind] and arrays[name].ndim == dimensions
+        is_there = (
+            name in arrays
+            and arrays[name].dtype == _DTYPES[kind]
+            and arrays[name].ndim == dimensions
+        )
         _expect(is_there, f"{name} is missing or of another type or shape")
     levels = len(codebook_sizes)
     for name, columns in {"codes": levels, "held_out": levels, **COLUMNS}.items():
@@ -149,20 +169,29 @@ def read_reference(tensors: Mapping[str, NDArray[np.generic]], codebook_sizes: S
         codes, counts = arrays[name], arrays[lengths]
         are_lengths = len(counts) > 0 and counts.min() >= 1 and counts.max() <= len(codes)
         _expect(are_lengths and counts.sum() == len(codes), f"{lengths} do not add up to {name}")
-        _expect((codes.max(axis=0) < codebook_sizes).all(), f"{name} holds codewords that the codec does not have")
+        _expect(
+            (codes.max(axis=0) < codebook_sizes).all(),
+            f"{name} holds codewords that the codec does not have",
+        )
         sides.append(np.split(codes, np.cumsum(counts)[:-1]))
     names = arrays["names"].tobytes().decode("utf-8", "replace").split("\n")
-    _expect(len(names) == len(sides[0]), f"there are {len(names)} names for {len(sides[0])} recordings")
+    _expect(
+        len(names) == len(sides[0]), f"there are {len(names)} names for {len(sides[0])} recordings"
+    )
     for name in ("scores", "reencoded", "held_out_statistics", "training_statistics", "limits"):
         _expect(np.isfinite(arrays[name]).all(), f"{name} holds NaN or infinite values")
         _expect((np.abs(arrays[name]) < 1e9).all(), f"{name} holds values out of range")
     for name in ("scores", "reencoded"):
         values = arrays[name]
-        _expect((values >= 0).all() and (values[:, 0] >= 1).all(), f"{name} holds values out of range")
+        _expect(
+            (values >= 0).all() and (values[:, 0] >= 1).all(), f"{name} holds values out of range"
+        )
     _expect(np.isin(arrays["heard"][:, 0], (0, 1)).all(), "heard holds values out of range")
     _expect((arrays["faults"] <= 1).all(), "faults holds values out of range")
     measures = {name: arrays[name] for name in MEASURES}
-    return Reference(names, sides[0], sides[1], **measures, side_info=side_info_of(arrays, len(names)))
+    return Reference(
+        names, sides[0], sides[1], **measures, side_info=side_info_of(arrays, len(names))
+    )
 
 
 def _expect(is_met: bool | np.bool_, problem: str) -> None:

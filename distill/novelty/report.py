@@ -11,7 +11,7 @@ from distill.audio.motion import IN_WORDS, Medians, Motion, medians, motion_line
 from distill.codes.store import Codes
 from distill.novelty.reference import MOST_FRAMES, Doubles
 from distill.novelty.scores import heard, is_tonal, sound_statistics, with_sound
-from distill.novelty.verdict import FEW_HELD_OUT, Judge, Novelty
+from distill.novelty.verdict import FEW_HELD_OUT, Novelty, NoveltyScorer
 from distill.text import several
 
 FEWEST = 2  # sounds of a diversity
@@ -31,8 +31,12 @@ class SetReport:
     new: int
     close: int
     copies: int
-    mean_agreement: float  # share of codes equal to those of the nearest training recording at the best alignment
-    mean_percentile_codes: float  # novelty percentile in [0, 1]; .5 is as new as held-out recordings
+    mean_agreement: (
+        float  # proportion of codes that match the nearest training recording at the best alignment
+    )
+    mean_percentile_codes: (
+        float  # novelty percentile in [0, 1]; .5 is as new as held-out recordings
+    )
     mean_percentile_spectra: float
     longest_copied_seconds: float
     tonal_rate: float  # share of tonal sounds
@@ -40,8 +44,10 @@ class SetReport:
     tonal_rate_originals: float | None  # of held-out recordings as they were, where they are known
     motion: Medians
     motion_held_out: Medians  # of held-out recordings, decoded from their codes
-    diversity: float | None  # Vendi score: the effective number of different sounds; None of too few
-    diversity_of_recordings: float | None  # of as many training recordings
+    diversity: (
+        float | None
+    )  # Vendi score: the effective number of different sounds; None of too few
+    diversity_of_recordings: float | None  # of an equal number of training recordings
 
     def metrics(self) -> dict[str, float]:
         """All figures by metric name, without those that are None.
@@ -49,15 +55,28 @@ class SetReport:
         Without the number of sounds, the sum of the verdicts: DVC takes a metric for the folder of the same name.
         """
         left_out = ("sounds", "held_out", "motion", "motion_held_out")
-        values = {name: value for name, value in vars(self).items() if name not in left_out and value is not None}
+        values = {
+            name: value
+            for name, value in vars(self).items()
+            if name not in left_out and value is not None
+        }
         for of, medians_of in (("", self.motion), ("_held_out", self.motion_held_out)):
-            values |= {f"{name}{of}": median.value for name, median in medians_of.items() if name in IN_WORDS}
+            values |= {
+                f"{name}{of}": median.value
+                for name, median in medians_of.items()
+                if name in IN_WORDS
+            }
         return values
 
     def json(self) -> dict[str, Any]:
         """The figures of `metrics`, the numbers of sounds and held-out recordings, and the intervals of motion."""
         motion = {name: median._asdict() for name, median in self.motion.items()}
-        return {"sounds": self.sounds, "held_out": self.held_out, **self.metrics(), "motion": motion}
+        return {
+            "sounds": self.sounds,
+            "held_out": self.held_out,
+            **self.metrics(),
+            "motion": motion,
+        }
 
     @property
     def lines(self) -> list[str]:
@@ -67,7 +86,9 @@ class SetReport:
             f"{1 - self.mean_percentile_spectra:.0%} in spectra (50 %: as new as these)"
         )
         if self.held_out < FEW_HELD_OUT:
-            newer = f"judged by {several(self.held_out, 'held-out recording')}, too few to tell well"
+            newer = (
+                f"judged by {several(self.held_out, 'held-out recording')}, too few to tell well"
+            )
         lines = [
             f"{self.new} new, {self.close} close, {self.copies} copies; {newer}",
             f"mean length {self.mean_seconds:.2f} s, of held-out recordings {self.held_out_mean_seconds:.2f} s",
@@ -84,13 +105,17 @@ class SetReport:
     @property
     def tonal_sentence(self) -> str:
         """How many of the sounds are tonal, and how many of the held-out recordings."""
-        originals = "" if self.tonal_rate_originals is None else f"{self.tonal_rate_originals:.0%} as they were, "
+        originals = (
+            ""
+            if self.tonal_rate_originals is None
+            else f"{self.tonal_rate_originals:.0%} as they were, "
+        )
         held_out = f"of held-out recordings {originals}{self.tonal_rate_held_out:.0%} decoded from their codes"
         return f"tonal, with most energy in partials that last: {self.tonal_rate:.0%} of the sounds; {held_out}"
 
 
 def report_on(
-    judge: Judge,
+    scorer: NoveltyScorer,
     sounds: Sequence[Codes],
     seconds: Sequence[float],
     novelty: Sequence[Novelty],
@@ -103,14 +128,18 @@ def report_on(
     Sounds and recordings are cut to `most_frames`, at most MOST_FRAMES. `originals` are samples `[N]` of held-out
     recordings, where they are known.
     """
-    reference, rate, longest = judge.reference, judge.frame_rate, min(most_frames, MOST_FRAMES)
+    reference, rate, longest = scorer.reference, scorer.frame_rate, min(most_frames, MOST_FRAMES)
     verdicts = [judged.verdict for judged in novelty]
-    sample_rate = judge.codec.spectrogram.sample_rate
+    sample_rate = scorer.codec.spectrogram.sample_rate
     tonal_originals = [is_tonal(sound, sample_rate) for sound in originals]
-    if longest < MOST_FRAMES:  # recordings that are cut sound otherwise than those of the file
-        reference = with_sound(reference, judge.codec, longest)
+    if longest < MOST_FRAMES:  # recordings in the file are longer: measure them again, cut alike
+        reference = with_sound(reference, scorer.codec, longest)
     cut = [codes[:longest] for codes in sounds]
-    own, recorded, generated = heard(judge.codec, cut), reference.heard, sound_statistics(map(judge.spectra, cut))
+    own, recorded, generated = (
+        heard(scorer.codec, cut),
+        reference.heard,
+        sound_statistics(map(scorer.spectra, cut)),
+    )
     held_out, training = reference.held_out_statistics, reference.training_statistics
     score, baseline = diversity(generated, held_out, training, seed) or (None, None)
     return SetReport(
@@ -118,7 +147,10 @@ def report_on(
         held_out=len(reference.held_out),
         seconds=sum(seconds),
         mean_seconds=float(np.mean([min(length, longest / rate) for length in seconds])),
-        held_out_mean_seconds=float(np.mean([min(len(codes), longest) for codes in reference.held_out])) / rate,
+        held_out_mean_seconds=float(
+            np.mean([min(len(codes), longest) for codes in reference.held_out])
+        )
+        / rate,
         new=verdicts.count("new"),
         close=verdicts.count("close"),
         copies=verdicts.count("copy"),
@@ -139,7 +171,7 @@ def report_on(
 def diversity(
     generated: Statistics, held_out: Statistics, training: Statistics, seed: int
 ) -> tuple[float, float] | None:
-    """Vendi score of generated sounds and of as many recordings (Friedman and Dieng 2022), None of too few sounds.
+    """Vendi score of generated sounds and of an equal number of recordings (Friedman and Dieng 2022), None for few sounds.
 
     The kernel is Gaussian, as wide as the median squared distance of two held-out sounds.
     """
@@ -153,7 +185,9 @@ def diversity(
     return float(np.mean(values)), float(np.mean(baseline))
 
 
-def _drawn(generator: np.random.Generator, sounds: Statistics, count: int, draws: int) -> Iterator[Statistics]:
+def _drawn(
+    generator: np.random.Generator, sounds: Statistics, count: int, draws: int
+) -> Iterator[Statistics]:
     """So many draws of `count` sounds."""
     return (sounds[generator.choice(len(sounds), count, replace=False)] for _ in range(draws))
 
@@ -164,7 +198,9 @@ def _bandwidth(sounds: Statistics) -> float:
 
 
 def _vendi(sounds: Statistics, bandwidth: float) -> float:
-    weights = np.linalg.eigvalsh(np.exp(-squared_distances(sounds, sounds) / bandwidth) / len(sounds))
+    weights = np.linalg.eigvalsh(
+        np.exp(-squared_distances(sounds, sounds) / bandwidth) / len(sounds)
+    )
     weights = weights[weights > 1e-12]
     return float(np.exp(-(weights * np.log(weights)).sum()))
 

@@ -1,4 +1,4 @@
-"""Scores: how similar a passage is to training recordings, how similar held-out ones are, and how recordings sound."""
+"""Scores: similarity of passages and of held-out recordings to training recordings, and measures of their sound."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
@@ -33,7 +33,10 @@ class Score:
     @property
     def row(self) -> list[float]:
         """The score as a row of the reference: see `reference.ROW`."""
-        return [self.frames, *(getattr(getattr(self, space), name) for space in SPACES for name in SPACE)]
+        return [
+            self.frames,
+            *(getattr(getattr(self, space), name) for space in SPACES for name in SPACE),
+        ]
 
 
 class Scorer:
@@ -45,7 +48,9 @@ class Scorer:
         self._levels = codec.layout.spectral  # equal notes are no sign of a copy
         self._in_codes = CodeIndex([codes[:, self._levels] for codes in recordings])
         self._pitches = pitches(codec, np.concatenate(recordings))
-        self._in_spectra = SpectralIndex(self.spectra.joined(recordings), list(map(len, recordings)))
+        self._in_spectra = SpectralIndex(
+            self.spectra.joined(recordings), list(map(len, recordings))
+        )
 
     def __call__(self, passages: Sequence[NDArray[np.integer]]) -> list[Score]:
         """Score passages of codes `[F, Q]`, F at most MOST_FRAMES."""
@@ -53,14 +58,16 @@ class Scorer:
         notes = [pitches(self.codec, codes) for codes in passages]
         in_codes = self._in_codes.match([codes[:, self._levels] for codes in passages])
         in_spectra = self._in_spectra.match(spectra)
-        in_keys = self._in_spectra.match_in_keys(spectra, notes, self._pitches, self.spectra.centres)
+        in_keys = self._in_spectra.match_in_keys(
+            spectra, notes, self._pitches, self.spectra.centres
+        )
         return [
             Score(len(own), self._with_interval(codes, own), self._with_interval(plain, own), keyed)
             for own, codes, plain, keyed in zip(notes, in_codes, in_spectra, in_keys, strict=True)
         ]
 
     def _with_interval(self, match: Match, notes: Pitches) -> Match:
-        """A match with the interval between the notes `[F]` of a sound and those beside them."""
+        """A match, with the interval between the notes `[F]` of a sound and the aligned notes."""
         begin, end = self._in_spectra.starts[match.recording : match.recording + 2]
         positions = begin + match.offset + np.arange(len(notes))
         inside = (positions >= begin) & (positions < end)
@@ -88,14 +95,22 @@ def halved(codes: Coded) -> list[Coded]:
 def reencoded(reference: Reference, codec: VQVAE, most: int = 64, gain: float = 0.7) -> list[Codes]:
     """Codes `[F, Q]` of training recordings, evenly spaced, decoded, shifted by half a frame, softer, encoded again."""
     shift = codec.spectrogram.samples_per_frame // 2
-    chosen = (torch.from_numpy(codes[:MOST_FRAMES].astype(np.int64)) for codes in evenly(reference.codes, most))
-    sounds = [gain * sound[shift if len(sound) > 4 * shift else 0 :] for sound in decode_each(codec, chosen)]
+    chosen = (
+        torch.from_numpy(codes[:MOST_FRAMES].astype(np.int64))
+        for codes in evenly(reference.codes, most)
+    )
+    sounds = [
+        gain * sound[shift if len(sound) > 4 * shift else 0 :]
+        for sound in decode_each(codec, chosen)
+    ]
     return [codes.cpu().numpy() for codes in encode_each(codec, sounds)]
 
 
 def with_sound(reference: Reference, codec: VQVAE, most_frames: int = MOST_FRAMES) -> Reference:
-    """Add to a reference how its recordings sound, of at most so many frames of each."""
-    held_out, training = ([codes[:most_frames] for codes in side] for side in (reference.held_out, reference.codes))
+    """Add measures of the sound of its recordings to a reference, from at most `most_frames` frames of each."""
+    held_out, training = (
+        [codes[:most_frames] for codes in side] for side in (reference.held_out, reference.codes)
+    )
     spectra = CodeSpectra(codec)
     return replace(
         reference,
@@ -110,9 +125,17 @@ def heard(codec: VQVAE, recordings: Sequence[NDArray[np.integer]]) -> Doubles:
 
     At most MOST_DECODED are looked at, evenly spaced.
     """
-    chosen = (torch.from_numpy(codes.astype(np.int64)) for codes in evenly(recordings, MOST_DECODED))
-    sounds, rate = (sound.float().cpu().numpy() for sound in decode_each(codec, chosen)), codec.spectrogram.sample_rate
-    return np.array([[is_tonal(sound, rate), *astuple(Motion.measure(sound, rate))] for sound in sounds], np.float64)
+    chosen = (
+        torch.from_numpy(codes.astype(np.int64)) for codes in evenly(recordings, MOST_DECODED)
+    )
+    sounds, rate = (
+        (sound.float().cpu().numpy() for sound in decode_each(codec, chosen)),
+        codec.spectrogram.sample_rate,
+    )
+    return np.array(
+        [[is_tonal(sound, rate), *astuple(Motion.measure(sound, rate))] for sound in sounds],
+        np.float64,
+    )
 
 
 def is_tonal(sound: NDArray[np.floating], sample_rate: int) -> bool:
@@ -128,7 +151,11 @@ def sound_statistics(sounds: Iterable[Spectra]) -> Doubles:
     rows = []
     for spectra in sounds:
         sound, third = spectra.astype(np.float64), max(1, len(spectra) // 3)
-        change = np.abs(np.diff(sound, axis=0)).mean(axis=0) if len(sound) > 1 else np.zeros(sound.shape[1])
+        change = (
+            np.abs(np.diff(sound, axis=0)).mean(axis=0)
+            if len(sound) > 1
+            else np.zeros(sound.shape[1])
+        )
         slope = sound[:third].mean(axis=0) - sound[-third:].mean(axis=0)
         rows.append(np.concatenate([sound.mean(axis=0), sound.std(axis=0), change, slope]))
     return np.stack(rows)

@@ -1,6 +1,6 @@
 """Search for the recording that a sound is most like, and the best alignment with it, in any space of features.
 
-Recordings lie end to end. At lag `p` the sound's first frame is beside their frame `p`, which is negative where the sound
+Recordings lie end to end. At lag `p` the sound's first frame is aligned with their frame `p`, which is negative where the sound
 begins before the first of them. Among few frames all lags are tried. Among more, a cross-correlation of segments of the
 sounds finds the candidates: a part of a sound may be copied alone.
 
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 SEGMENT = 32  # frames of a segment
-GROUP = 8  # neighbouring lags of which the best score counts
-EXHAUSTIVE = 1 << 18  # frames times lags up to which all lags are candidates
+GROUP = 8  # neighbouring lags, whose best score counts
+EXHAUSTIVE = 1 << 18  # frames times lags: below it all lags are candidates
 
 Sound = NDArray[Any]  # [F, ...]
 Lags = NDArray[np.int64]  # [K]
@@ -57,7 +57,9 @@ class Windows:
         owners[(positions < 0) | (positions >= starts[-1])] = -1
         begins = np.ones(owners.shape, dtype=bool)
         begins[:, 1:] = owners[:, 1:] != owners[:, :-1]
-        self.frames = positions.clip(0, starts[-1] - 1)  # [K, F], indices into the frames of all recordings
+        self.frames = positions.clip(
+            0, starts[-1] - 1
+        )  # [K, F], indices into the frames of all recordings
         self.owners = owners  # [K, F], recordings; -1 before the first and after the last
         self.pieces = np.flatnonzero(begins)  # indices into the flattened windows
         self.lengths = np.diff(self.pieces, append=owners.size)  # frames of each piece
@@ -91,7 +93,10 @@ def edit_distance(costs: Costs) -> float:
     for index, cost in enumerate(costs, start=1):
         step = np.minimum(row[1:] + 1, row[:-1] + cost)
         # Insertions add 1 a position: a running minimum once positions are subtracted.
-        row = np.minimum.accumulate(np.concatenate([[np.float32(index)], step]) - positions) + positions
+        row = (
+            np.minimum.accumulate(np.concatenate([[np.float32(index)], step]) - positions)
+            + positions
+        )
     return float(row.min() / len(costs))
 
 
@@ -101,14 +106,17 @@ class Index(ABC):
     pool: ClassVar[int]  # frames pooled in the cross-correlation, a divisor of GROUP
 
     def __init__(self, frames: Sound, lengths: Sequence[int]) -> None:
-        """`frames` `[F, ...]` are those of recordings of so many frames, end to end."""
+        """Index `frames` `[F, ...]` of recordings, end to end, which have `lengths` frames."""
         self.frames = frames
         self.starts: NDArray[np.int64] = np.cumsum([0, *lengths])
 
     def match(self, sounds: Sequence[Sound]) -> list[Match]:
         """The best alignment of each of `sounds` with a recording; of equals the first."""
         lags = self.candidate_lags(sounds)
-        return [self._best_match(sound, candidates) for sound, candidates in zip(sounds, lags, strict=True)]
+        return [
+            self._best_match(sound, candidates)
+            for sound, candidates in zip(sounds, lags, strict=True)
+        ]
 
     def candidate_lags(self, sounds: Sequence[Sound]) -> list[Lags]:
         """The lags at which each of `sounds` is tried, ascending and unique."""
@@ -123,29 +131,54 @@ class Index(ABC):
             query = self._query(sound)
             for start in range(0, len(sound), SEGMENT):
                 segments.append((number, start))
-                features.append(self._pooled(query[start : start + SEGMENT], SEGMENT // self.pool).flatten())
-        groups = self._best_groups(torch.stack(features, dim=1)) if segments else np.empty((0, 0), np.int64)
+                features.append(
+                    self._pooled(query[start : start + SEGMENT], SEGMENT // self.pool).flatten()
+                )
+        groups = (
+            self._best_groups(torch.stack(features, dim=1))
+            if segments
+            else np.empty((0, 0), np.int64)
+        )
         for (number, start), first in zip(segments, groups, strict=True):
             length = min(SEGMENT, len(sounds[number]) - start)
             overlapping = first[first + GROUP - 1 + length > 0]
-            candidates[number].append((overlapping[:, None] + np.arange(1 - self.pool, GROUP) - start).flatten())
+            candidates[number].append(
+                (overlapping[:, None] + np.arange(1 - self.pool, GROUP) - start).flatten()
+            )
         lags = [np.unique(np.concatenate(parts)) for parts in candidates]
-        return [own[(own > -len(sound)) & (own < count)] for own, sound in zip(lags, sounds, strict=True)]
+        return [
+            own[(own > -len(sound)) & (own < count)]
+            for own, sound in zip(lags, sounds, strict=True)
+        ]
 
-    def _best_groups(self, segments: Tensor, most: int = 8, windows_at_once: int = 1 << 13) -> NDArray[np.int64]:
+    def _best_groups(
+        self, segments: Tensor, most: int = 8, windows_at_once: int = 1 << 13
+    ) -> NDArray[np.int64]:
         """First frames `[S, n]` of the groups of lags at which segments `[SEGMENT / pool * C, S]` correlate most.
 
         Features of the recordings are never held together.
         """
         total, width, per_group = len(self.frames), SEGMENT // self.pool, GROUP // self.pool
-        best, where = torch.empty(segments.shape[1], 0), torch.empty(segments.shape[1], 0, dtype=torch.int64)
+        best, where = (
+            torch.empty(segments.shape[1], 0),
+            torch.empty(segments.shape[1], 0, dtype=torch.int64),
+        )
         # The first window ends with the first frame, the last begins with the last one.
         for first in range(self.pool - SEGMENT, total, windows_at_once * self.pool):
             count = -(-min(windows_at_once * self.pool, total - first) // GROUP) * per_group
             stop = min(total, max(0, first + (count + width - 1) * self.pool))
-            piece = nn.functional.pad(self._features_at(max(0, first), stop), (0, 0, max(0, -first), 0))
-            windows = self._pooled(piece, count + width - 1).unfold(0, width, 1).transpose(1, 2).reshape(count, -1)
-            scores = (windows @ segments).view(count // per_group, per_group, -1).amax(dim=1).T  # [S, groups]
+            piece = nn.functional.pad(
+                self._features_at(max(0, first), stop), (0, 0, max(0, -first), 0)
+            )
+            windows = (
+                self._pooled(piece, count + width - 1)
+                .unfold(0, width, 1)
+                .transpose(1, 2)
+                .reshape(count, -1)
+            )
+            scores = (
+                (windows @ segments).view(count // per_group, per_group, -1).amax(dim=1).T
+            )  # [S, groups]
             top = scores.topk(min(most, scores.shape[1]), dim=1)
             best = torch.cat([best, top.values], dim=1)
             where = torch.cat([where, top.indices * GROUP + first], dim=1)
@@ -164,7 +197,7 @@ class Index(ABC):
         likeness, copied, gains = self._compare(sound, windows)
         index, recording, best = windows.best_piece(likeness)
         begin, end = self.starts[recording : recording + 2].tolist()
-        lag, slack = int(lags[index]), 16  # frames by which edits may shift a sound from its alignment
+        lag, slack = int(lags[index]), 16  # frames: edits may shift the alignment this far
         stretch = self.frames[max(begin, lag - slack) : min(end, lag + len(sound) + slack)]
         gain = gains[index][windows.owners[index] == recording][0]
         edits = edit_distance(self._costs(sound, stretch, gain))
@@ -176,15 +209,17 @@ class Index(ABC):
 
     @abstractmethod
     def _query(self, sound: Sound) -> Tensor:
-        """Features `[F, C]` of a sound, the product of which with those of frames is the score."""
+        """Features `[F, C]` of a sound; their product with the features of frames is the score."""
 
     @abstractmethod
-    def _compare(self, sound: Sound, windows: Windows) -> tuple[NDArray[np.float64], Flags, NDArray[np.float32]]:
+    def _compare(
+        self, sound: Sound, windows: Windows
+    ) -> tuple[NDArray[np.float64], Flags, NDArray[np.float32]]:
         """Likeness of frames, which are copied, and the sound's gain in dB, each `[K, F]`; nothing is like a gap."""
 
     @abstractmethod
     def _costs(self, sound: Sound, stretch: Sound, gain: np.float32) -> Costs:
-        """Costs `[F, M]` of substituting frames of a stretch of M frames for those of a sound."""
+        """Costs `[F, M]` of substituting frames of a stretch of M frames for frames of a sound."""
 
 
 class CodeIndex(Index):
@@ -201,7 +236,11 @@ class CodeIndex(Index):
         codes = np.concatenate(recordings).astype(np.uint16, copy=False)
         super().__init__(codes, list(map(len, recordings)))
         generator = torch.Generator().manual_seed(0)
-        sizes = (codes.shape[1], int(codes.max()) + 1, 16)  # levels, codewords, dimensions of the projection
+        sizes = (
+            codes.shape[1],
+            int(codes.max()) + 1,
+            16,
+        )  # levels, codewords, dimensions of the projection
         self._signs = torch.randint(0, 2, sizes, generator=generator).float() * 2 - 1
 
     def _features_at(self, start: int, stop: int) -> Tensor:
@@ -210,13 +249,25 @@ class CodeIndex(Index):
     def _query(self, sound: Sound) -> Tensor:
         """Random projection of codes `[F, Q]` to sums of sign vectors `[F, 16]`, nearly orthogonal."""
         levels, sizes, _ = self._signs.shape
-        rows = torch.from_numpy(sound.astype(np.int64)).clamp_max(sizes - 1) + sizes * torch.arange(levels)
+        rows = torch.from_numpy(sound.astype(np.int64)).clamp_max(sizes - 1) + sizes * torch.arange(
+            levels
+        )
         return nn.functional.embedding_bag(rows, self._signs.flatten(0, 1), mode="sum")
 
-    def _compare(self, sound: Sound, windows: Windows) -> tuple[NDArray[np.float64], Flags, NDArray[np.float32]]:
-        equal = (self.frames[windows.frames] == sound.astype(np.uint16)) & (windows.owners >= 0)[..., None]
-        agreement = np.einsum("kfq->kf", equal.view(np.uint8)) / equal.shape[2]  # a fifth of the time of a mean
-        return agreement, equal[..., 0] & (agreement >= 0.75), np.zeros(windows.frames.shape, np.float32)
+    def _compare(
+        self, sound: Sound, windows: Windows
+    ) -> tuple[NDArray[np.float64], Flags, NDArray[np.float32]]:
+        equal = (self.frames[windows.frames] == sound.astype(np.uint16)) & (windows.owners >= 0)[
+            ..., None
+        ]
+        agreement = (
+            np.einsum("kfq->kf", equal.view(np.uint8)) / equal.shape[2]
+        )  # a fifth of the time of a mean
+        return (
+            agreement,
+            equal[..., 0] & (agreement >= 0.75),
+            np.zeros(windows.frames.shape, np.float32),
+        )
 
     def _costs(self, sound: Sound, stretch: Sound, gain: np.float32) -> Costs:  # noqa: ARG002
         costs: Costs = (stretch != sound.astype(np.uint16)[:, None]).mean(axis=2, dtype=np.float32)

@@ -21,9 +21,12 @@ BANDS = 20
 MOST_FRAMES = 1 << 10  # at once: their features stay in the processor's cache
 MOST_IN_MEMORY = 1 << 23  # frames, of about 50 hours: the spectra of more lie in a temporary file
 UNLIKE_DB = 20.0  # spectral difference at which the similarity of two frames is 0
-ALIKE_DB = 3.0  # spectral difference up to which frames match: that of a recording and its re-encoded self
-KEYS = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)  # semitones by which copies are looked for in other keys
-SAME_NOTE, SAME_NOTES = 0.5, 0.3  # semitones apart at most, in at least this share of a passage's frames
+ALIKE_DB = 3.0  # frames match up to this spectral difference, which re-encoding a recording makes
+KEYS = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)  # semitones: copies are searched in these other keys
+SAME_NOTE, SAME_NOTES = (
+    0.5,
+    0.3,
+)  # semitones apart at most, in at least this share of a passage's frames
 
 NOWHERE = Match(recording=0, offset=0, likeness=0.0, copied_frames=0, edit_distance=1.0)
 
@@ -39,12 +42,18 @@ class CodeSpectra:
     def __init__(self, codec: VQVAE) -> None:
         self._codec, config = codec, codec.spectrogram
         centres = torch.from_numpy(band_centres(config.sample_rate, config.n_mels)).float()[None]
-        self.centres: NDArray[np.float64] = nn.functional.adaptive_avg_pool1d(centres, BANDS)[0].double().numpy()  # Hz
+        self.centres: NDArray[np.float64] = (
+            nn.functional.adaptive_avg_pool1d(centres, BANDS)[0].double().numpy()
+        )  # Hz
         levels = codec.quantizer.levels()
-        self._silence = max(len(books) for books, _ in levels)  # row of no codeword, the last of a level
+        self._silence = max(
+            len(books) for books, _ in levels
+        )  # row of no codeword, the last of a level
         table = torch.stack(
             [
-                nn.functional.pad(books * kernel[:, None], (0, 0, 0, self._silence + 1 - len(books)))
+                nn.functional.pad(
+                    books * kernel[:, None], (0, 0, 0, self._silence + 1 - len(books))
+                )
                 for books, kernel in levels
             ]
         )  # [levels, KERNEL_FRAMES, V + 1, D]
@@ -72,7 +81,9 @@ class CodeSpectra:
             near, _ = self._codec.layout.split(near)
             near = near.masked_fill(torch.from_numpy(~inside)[..., None], self._silence)
             rows = near.transpose(1, 2) + self._first
-            latents = nn.functional.embedding_bag(rows.flatten(1), self._table, mode="sum").to(self._codec.device)
+            latents = nn.functional.embedding_bag(rows.flatten(1), self._table, mode="sum").to(
+                self._codec.device
+            )
             result[frames] = band_levels(self._codec, self._codec.unproject(latents)).cpu().numpy()
         return result
 
@@ -97,7 +108,9 @@ def sound_difference(codec: VQVAE, sound: Samples, other: Samples) -> float:
 def _levels_of(codec: VQVAE, sound: Samples) -> Spectra:
     """Band levels in dB `[F, BANDS]` of samples `[N]`, piece by piece."""
     pieces = torch.from_numpy(sound).split(CHUNK_FRAMES * codec.spectrogram.samples_per_frame)
-    features = torch.cat([codec.features(codec.spectrogram.padded(piece, codec.margin))[0] for piece in pieces])
+    features = torch.cat(
+        [codec.features(codec.spectrogram.padded(piece, codec.margin))[0] for piece in pieces]
+    )
     levels: Spectra = band_levels(codec, features).numpy()
     return levels
 
@@ -109,26 +122,34 @@ def pitches(codec: VQVAE, codes: NDArray[np.integer]) -> Pitches:
 
 
 def interval(sound: Pitches, recording: Pitches) -> int:
-    """How many semitones a sound is higher than a recording beside it, both `[F]`; 0 where notes do not tell."""
+    """Semitones from an aligned recording up to a sound, both `[F]`; 0 where notes are unclear."""
     apart = sound - recording
     both = apart[np.isfinite(apart)]
     if not len(both):
         return 0
     middle = float(np.median(both))
-    return round(middle) if (np.abs(both - middle) <= SAME_NOTE).sum() >= SAME_NOTES * len(apart) else 0
+    return (
+        round(middle)
+        if (np.abs(both - middle) <= SAME_NOTE).sum() >= SAME_NOTES * len(apart)
+        else 0
+    )
 
 
-def transposed(sound: Spectra, notes: Pitches, semitones: int, centres: NDArray[np.float64]) -> tuple[Spectra, Pitches]:
-    """Spectra and pitches of a sound played faster, so that it is so many semitones higher, or slower.
+def transposed(
+    sound: Spectra, notes: Pitches, semitones: int, centres: NDArray[np.float64]
+) -> tuple[Spectra, Pitches]:
+    """Spectra and pitches of a sound played faster or slower, `semitones` higher or lower.
 
     `centres` `[BANDS]` are the bands' in Hz.
     """
     speed, frames = 2.0 ** (semitones / 12), np.arange(len(sound))
-    times = ((np.arange(max(1, round(len(sound) / speed))) + 0.5) * speed - 0.5).clip(0, len(sound) - 1)
-    moved = np.stack([np.interp(centres / speed, centres, row) for row in np.eye(BANDS)])
-    spectra: Spectra = np.stack([np.interp(times, frames, band) for band in (sound @ moved).T], axis=1).astype(
-        np.float32
+    times = ((np.arange(max(1, round(len(sound) / speed))) + 0.5) * speed - 0.5).clip(
+        0, len(sound) - 1
     )
+    moved = np.stack([np.interp(centres / speed, centres, row) for row in np.eye(BANDS)])
+    spectra: Spectra = np.stack(
+        [np.interp(times, frames, band) for band in (sound @ moved).T], axis=1
+    ).astype(np.float32)
     return spectra, notes[times.round().astype(np.int64)] + semitones
 
 
@@ -143,15 +164,21 @@ class SpectralIndex(Index):
     pool = 4
 
     def match_in_keys(
-        self, sounds: Sequence[Spectra], notes: Sequence[Pitches], reference: Pitches, centres: NDArray[np.float64]
+        self,
+        sounds: Sequence[Spectra],
+        notes: Sequence[Pitches],
+        reference: Pitches,
+        centres: NDArray[np.float64],
     ) -> list[Match]:
         """The best alignment of each sound with a recording in another key, `NOWHERE` where notes agree with none.
 
         `reference` are the pitches of all recordings' frames. A sound is compared as if it had been played at the speed
-        that makes its notes those of the recording.
+        that brings its notes to the notes of the recording.
         """
         best = [NOWHERE] * len(sounds)
-        tonal = [number for number, own in enumerate(notes) if np.isfinite(own).mean() >= SAME_NOTES]
+        tonal = [
+            number for number, own in enumerate(notes) if np.isfinite(own).mean() >= SAME_NOTES
+        ]
         for key in KEYS:
             played = [transposed(sounds[number], notes[number], -key, centres) for number in tonal]
             lags = self.candidate_lags([spectra for spectra, _ in played])
@@ -172,10 +199,14 @@ class SpectralIndex(Index):
 
     def _query(self, sound: Sound) -> Tensor:
         features = 2 * _features(sound)
-        features[:, -1] = -1.0  # so that the product is minus the squared distance, up to a constant
+        features[
+            :, -1
+        ] = -1.0  # so that the product is minus the squared distance, up to a constant
         return features
 
-    def _compare(self, sound: Sound, windows: Windows) -> tuple[NDArray[np.float64], Flags, NDArray[np.float32]]:
+    def _compare(
+        self, sound: Sound, windows: Windows
+    ) -> tuple[NDArray[np.float64], Flags, NDArray[np.float32]]:
         difference = self.frames[windows.frames]  # [K, F, BANDS]
         np.subtract(sound, difference, out=difference)
         levels = np.einsum("kfb->kf", difference).astype(np.float64) / BANDS
@@ -203,5 +234,5 @@ def _features(sound: Spectra) -> Tensor:
     levels = spectrum.mean(dim=1)
     features = torch.zeros(len(sound), BANDS + 2)
     torch.sub(spectrum, levels[:, None], out=features[:, :BANDS])
-    features[1:, BANDS] = levels.diff() * 0.5  # its weight against that of a band
+    features[1:, BANDS] = levels.diff() * 0.5  # weight relative to a band
     return features

@@ -1,4 +1,4 @@
-"""Novelty verdict: similarity to the training recordings, judged by that of held-out recordings."""
+"""Novelty verdict: similarity to the training recordings, relative to held-out recordings."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,10 +18,10 @@ from distill.novelty.spectra import UNLIKE_DB
 from distill.text import one_line, several
 
 CLOSE_PERCENTILE = 0.975  # of held-out recordings, in each of the two spaces
-FEW_HELD_OUT = (
-    9  # recordings; of fewer, chance alone puts one sound in ten or more nearer than all of them: 1 / (n + 1)
+FEW_HELD_OUT = 9  # recordings; of fewer, chance alone puts one sound in ten or more nearer than all of them: 1 / (n + 1)
+LONG_ENOUGH = (
+    12  # frames: spectra alone show a copy from this length on; many short sounds are alike
 )
-LONG_ENOUGH = 12  # frames from which spectra alone can show a copy: many short sounds are alike
 
 Verdict = Literal["new", "close", "copy"]
 Basis = Literal["codes", "run", "spectra"]
@@ -71,8 +71,12 @@ class Novelty:
 
     @property
     def percentile(self) -> float:
-        """The novelty percentile: the higher of the two spaces; of a new sound that of the space that decided."""
-        return self.nearest.percentile if self.verdict == "new" else max(self.codes.percentile, self.spectra.percentile)
+        """Novelty percentile: the higher of the two spaces; for a new sound the deciding space."""
+        return (
+            self.nearest.percentile
+            if self.verdict == "new"
+            else max(self.codes.percentile, self.spectra.percentile)
+        )
 
     @property
     def is_sure(self) -> bool:
@@ -88,7 +92,7 @@ class Novelty:
 
     @property
     def explanation(self) -> str:
-        """One sentence: how new a sound is, beside which training recording, and why it was judged so."""
+        """A sentence: the verdict on a sound, its nearest training recording, and the reason."""
         return explain(self)
 
     def json(self) -> dict[str, Any]:
@@ -98,11 +102,11 @@ class Novelty:
 
 
 def least_new(verdicts: Iterable[Novelty | None]) -> Novelty | None:
-    """Of several verdicts that on the least new sound; None where there are none."""
+    """Verdict on the least new of several sounds; None without verdicts."""
     return max(filter(None, verdicts), key=lambda novelty: novelty.percentile, default=None)
 
 
-class Judge:
+class NoveltyScorer:
     """Judge of novelty against a reference with scores."""
 
     def __init__(self, reference: Reference, codec: VQVAE) -> None:
@@ -111,16 +115,23 @@ class Judge:
         self.spectra = self._score.spectra
         self._held_out = rows(reference.scores).copy()
         in_own_key, in_keys = (self._held_out[space]["likeness"] for space in ("spectra", "keys"))
-        # A piece whose notes are those of no recording in any key says nothing of them: as if it came as near as in its own.
+        # A piece that shares no notes with any recording in any key counts as near in other keys as in its own.
         np.maximum(in_own_key, in_keys, out=in_keys)
-        self._reencoded_likeness = np.quantile(rows(reference.reencoded)["spectra"]["likeness"], 0.5)
+        self._reencoded_likeness = np.quantile(
+            rows(reference.reencoded)["spectra"]["likeness"], 0.5
+        )
 
     def __call__(self, sounds: Sequence[Codes]) -> list[Novelty]:
-        """Novelty of each sound, given its codes `[F, Q]`; of a long sound, that of its least new passage."""
+        """Novelty of each sound, given its codes `[F, Q]`; a long sound has the novelty of its least new passage."""
         cuts = [list(pairwise(_passages(len(codes)))) for codes in sounds]
-        passages = [codes[begin:end] for codes, own in zip(sounds, cuts, strict=True) for begin, end in own]
+        passages = [
+            codes[begin:end] for codes, own in zip(sounds, cuts, strict=True) for begin, end in own
+        ]
         scores = iter(self._score(passages))
-        return [min((self._novelty(next(scores), begin) for begin, _ in own), key=_newness) for own in cuts]
+        return [
+            min((self._novelty(next(scores), begin) for begin, _ in own), key=_newness)
+            for own in cuts
+        ]
 
     def _novelty(self, score: Score, begin: int) -> Novelty:
         baseline = comparable(self._held_out, score.frames)
@@ -128,7 +139,9 @@ class Judge:
         codes, spectra = (self._shared(getattr(score, space), baseline[space]) for space in spaces)
         nearer: Basis = "spectra" if spectra.percentile > codes.percentile else "codes"
         verdict, basis = self.verdict(score, baseline, nearer)
-        return Novelty(verdict, codes, spectra, begin / self.frame_rate, len(self.reference.held_out), basis)
+        return Novelty(
+            verdict, codes, spectra, begin / self.frame_rate, len(self.reference.held_out), basis
+        )
 
     def _shared(self, match: Match, baseline: Rows) -> Shared:
         return Shared(
@@ -147,7 +160,7 @@ class Judge:
         `copy` by codes: likeness at least half way from the 97.5th percentile to 1, or a run over half the sound.
         `copy` by spectra: as similar as re-encoded recordings, with few edits, and not very short. `close`: above the
         97.5th percentile of held-out recordings in one of the spaces, in codes alone only where spectra do not deny it:
-        some codes of any noise are those of a recording.
+        some codes of any noise match a recording.
         """
         space = spectral_space(score, baseline)
         codes, spectra, match = baseline["codes"], baseline[space], getattr(score, space)
@@ -155,7 +168,9 @@ class Judge:
             np.quantile(values, CLOSE_PERCENTILE, method="higher")
             for values in (codes["likeness"], spectra["likeness"], codes["copied_frames"])
         )
-        fewest_edits = float(np.quantile(spectra["edit_distance"], 1 - CLOSE_PERCENTILE, method="lower"))
+        fewest_edits = float(
+            np.quantile(spectra["edit_distance"], 1 - CLOSE_PERCENTILE, method="lower")
+        )
         copied_from = min((1.0 + close) / 2, 0.94)  # which is a copy in any corpus
         run = score.codes.copied_frames
         if score.codes.likeness >= copied_from:
@@ -189,10 +204,10 @@ def spectral_space(score: Score, baseline: Rows) -> Literal["spectra", "keys"]:
 
 
 def comparable(scores: Rows, frames: int, ratio: float = 1.5, least: int = FEW_HELD_OUT) -> Rows:
-    """The scores `[n]` of pieces of similar length, up to a ratio of lengths; at least so many nearest in length.
+    """The scores `[n]` of pieces of similar length, up to a ratio of lengths; at least `least` pieces, the nearest in length.
 
     They are moved along the line that all of them lie about, to what pieces of this length score, or of the nearest
-    length that there is: short ones are more alike.
+    length that there is: short pieces are more alike.
     """
     known = scores["frames"]
     lengths = np.log(known / np.clip(frames, known.min(), known.max()))
@@ -216,7 +231,7 @@ def _newness(novelty: Novelty) -> tuple[int, float, float]:
 
 
 def explain(novelty: Novelty) -> str:
-    """The sentence `Novelty.explanation`. In it a high share of recordings is good: as many come as close."""
+    """The sentence `Novelty.explanation`. A high proportion of recordings in it is good: they come equally close."""
     count, verb = several(novelty.held_out, "recording"), "is" if novelty.held_out == 1 else "are"
     few = f"; {count} held out {verb} too few to tell well" * (not novelty.is_sure)
     return _reasons(novelty) + few
@@ -225,10 +240,19 @@ def explain(novelty: Novelty) -> str:
 def _reasons(novelty: Novelty) -> str:
     name = one_line(novelty.nearest.nearest, most=200)
     part = f"from {novelty.passage_seconds:.1f} s on, " if novelty.passage_seconds else ""
-    nearer, unheard = round(100 * (1 - novelty.nearest.percentile)), "of the recordings that the model never heard"
+    nearer, unheard = (
+        round(100 * (1 - novelty.nearest.percentile)),
+        "of the recordings that the model never heard",
+    )
     match novelty.verdict:
-        case "new" if not novelty.is_sure:  # shares of so few recordings would say more than is known
-            nearest = "the one recording" if novelty.held_out == 1 else f"the nearest of {novelty.held_out} recordings"
+        case "new" if (
+            not novelty.is_sure
+        ):  # shares of so few recordings would say more than is known
+            nearest = (
+                "the one recording"
+                if novelty.held_out == 1
+                else f"the nearest of {novelty.held_out} recordings"
+            )
             return f"New: {part}it comes no closer to {name} than {nearest} that the model never heard to one that it learned"
         case "new":
             nearer = max(1, nearer)
@@ -241,7 +265,21 @@ def _reasons(novelty: Novelty) -> str:
 
 
 def _key(novelty: Novelty) -> str:
-    numbers = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+    numbers = (
+        "no",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+    )
     key = novelty.nearest.semitones
     if key == 0:
         return ""

@@ -1,9 +1,8 @@
-"""Settings: `params.yaml` as frozen, validated classes, one a section, and the tiers that fill in every `auto`.
+"""Settings: `params.yaml` as frozen, validated classes, one for each section, and the tiers that fill in every `auto`.
 
-A field states type and range once, its comment in `params.yaml` what it means: files, flags, the page and the docs are
-checked and made by them. The sections `vqvae` and `prior`, the tiers and the qualities are some values of a class each.
-`Params.vqvae_config` and `Params.prior_config` lay them over each other: a section's own values win over the
-quality's, and those over the tier's.
+A field states type and range once; its comment in `params.yaml` states its meaning. Files, flags, the page and the docs
+use both. Sections `vqvae` and `prior`, tiers and qualities each hold only some values of a class. `Params.vqvae_config`
+and `Params.prior_config` merge them: a section overrides the quality, and the quality overrides the tier.
 """
 
 from functools import reduce
@@ -31,17 +30,22 @@ from distill.prior.architectures import ARCHITECTURES, DEFAULT, SUMMARIES, Archi
 
 __all__ = ["Setting", "Settings", "default_values", "first_problem", "validated"]
 
-# Sizes that a prior must have for the pretrained weights.
-PRETRAINED_SIZES: dict[str, Any] = {"hidden_size": 128, "num_layers": 3, "num_heads": 4, "depth_layers": 2}
+# Sizes of the pretrained weights.
+PRETRAINED_SIZES: dict[str, Any] = {
+    "hidden_size": 128,
+    "num_layers": 3,
+    "num_heads": 4,
+    "depth_layers": 2,
+}
 
 TierName = Literal["small", "medium", "large"]
 QualityName = Literal["small", "standard", "high"]
 Quantizer = Literal["overlapping", "residual"]
 Labels = Literal["none", "folder"]
 Channels = Literal["auto", "mono"]
-BY_TIER = Field(title="by the tier")  # the title of a field: what fills in `auto`
+BY_TIER = Field(title="by the tier")  # title of a field: what fills in `auto`
 
-# Ranges that sections share with each other, with shapes in model files and with arguments of commands.
+# Ranges shared by sections, shapes in model files and arguments of commands.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Count = Annotated[int, Field(ge=1)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
@@ -55,7 +59,9 @@ Clip = Annotated[float, Field(gt=0)]
 LossWeight = Annotated[float, Field(ge=0, le=100)]
 CodebookSize = Annotated[int, Field(ge=2, le=65_536)]
 Levels = Annotated[int, Field(ge=6, le=16)]
-CodebookSizes = Annotated[tuple[CodebookSize, ...], Field(min_length=1, max_length=16, strict=False)]  # of each level
+CodebookSizes = Annotated[
+    tuple[CodebookSize, ...], Field(min_length=1, max_length=16, strict=False)
+]  # for each level
 LatentSize = Annotated[int, Field(ge=2, le=1024)]
 CodecWidth = Annotated[int, Field(ge=8, le=4096)]
 CodecLayers = Annotated[int, Field(ge=1, le=64)]
@@ -74,7 +80,7 @@ Guidance = Annotated[float, Field(ge=0, le=20)]
 
 
 class CorpusConfig(Settings):
-    """Section `corpus`: the recordings."""
+    """Section `corpus`: recordings."""
 
     path: Annotated[str, Field(min_length=1)]
     sample_rate: Annotated[int, Field(ge=8_000, le=96_000)] | Auto
@@ -85,7 +91,7 @@ class CorpusConfig(Settings):
 
 
 class VQVAEConfig(Settings):
-    """Section `vqvae`: the codec and its training."""
+    """Section `vqvae`: codec and its training."""
 
     quality: QualityName = "standard"
     codebook_size: Annotated[CodebookSize, BY_TIER]
@@ -106,11 +112,11 @@ class VQVAEConfig(Settings):
     encoder_rate: Share
     patience: Patience
     least_gain: Annotated[Share, Field(title="by the tier, 0 where epochs are a number")]
-    budget_minutes: BudgetMinutes | Auto = 0.0  # `auto` is decided when training begins, by the number of steps
+    budget_minutes: BudgetMinutes | Auto = 0.0  # training sets `auto` by the number of steps
 
     @model_validator(mode="after")
     def _check_batch(self) -> Self:
-        most = int(600 / self.crop_seconds)  # seconds, in which training takes about 36 GB
+        most = int(600 / self.crop_seconds)  # 600 s of sound take about 36 GB in training
         if self.batch_size > most:
             raise ValueError(
                 f"batch_size: expected at most {most}, ten minutes of sound at crop_seconds {self.crop_seconds:g}, found "
@@ -125,27 +131,34 @@ class SplitConfig(Settings):
     val_fraction: Fraction | Auto
 
     def resolve(self, recordings: int) -> float:
-        """The share to hold out. By default it is larger for small corpora, whose held-out metrics are noisy.
+        """Proportion to hold out. The default is larger for small corpora, whose held-out metrics are noisy.
 
-        Of fewer than ten recordings few can be spared.
+        Below ten recordings it is smaller again, as few can be spared.
         """
         if self.val_fraction != "auto":
             return self.val_fraction
-        return next((share for bound, share in ((10, 0.2), (50, 0.3), (200, 0.2)) if recordings < bound), 0.1)
+        return next(
+            (share for bound, share in ((10, 0.2), (50, 0.3), (200, 0.2)) if recordings < bound),
+            0.1,
+        )
 
 
 class CodesConfig(Settings):
-    """Section `codes`: the codes that the prior learns from."""
+    """Section `codes`: training codes of the prior."""
 
     views: Annotated[int, Field(ge=1, le=256)] | Auto
 
     def resolve(self, seconds: float) -> int:
-        """Number of views of each recording, up to 16: by default all views together have up to 16 hours."""
-        return max(1, min(16, int(16 * 3600 / max(seconds, 1.0)))) if self.views == "auto" else self.views
+        """Number of augmentations of each recording; by default up to 16, and up to 16 hours in total."""
+        return (
+            max(1, min(16, int(16 * 3600 / max(seconds, 1.0))))
+            if self.views == "auto"
+            else self.views
+        )
 
 
 class MemoryConfig(Settings):
-    """Section `prior.memory`: the memory of `architecture: memory` and its training."""
+    """Section `prior.memory`: memory of `architecture: memory` and its training."""
 
     span_seconds: Annotated[float, Field(ge=0.1, le=7200)]
     shard_length: ShardLength
@@ -158,7 +171,7 @@ class MemoryConfig(Settings):
 
 
 class PriorConfig(Settings):
-    """Section `prior`: the model of the codes and its training. Only `split` sets `val_fraction`."""
+    """Section `prior`: model of the codes and its training. Only section `split` sets `val_fraction`."""
 
     architecture: ArchitectureName = Field(description=SUMMARIES)
     hidden_size: Annotated[PriorWidth, BY_TIER]
@@ -181,39 +194,41 @@ class PriorConfig(Settings):
     gradient_clip: Clip
     warmup_steps: Annotated[int, Field(ge=0)]
     patience: Annotated[Patience, BY_TIER]
-    budget_minutes: BudgetMinutes | Auto = 0.0  # as for the codec
+    budget_minutes: BudgetMinutes | Auto = 0.0  # as `VQVAEConfig.budget_minutes`
     memorization_perplexity: Annotated[float, Field(ge=1), BY_TIER]
     val_fraction: Fraction
     memory: MemoryConfig | None = None
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
-        if self.hidden_size % (2 * self.num_heads):  # rotary positions turn pairs of features
+        if self.hidden_size % (2 * self.num_heads):  # rotary embeddings rotate pairs of features
             raise ValueError(
                 f"num_heads: expected heads of an even size, found {self.num_heads} for hidden_size {self.hidden_size}; "
                 "change one of the two"
             )
         if ("memory" in ARCHITECTURES[self.architecture].settings) != (self.memory is not None):
-            raise ValueError(f"memory: expected a section for architecture memory alone, found {self.memory}")
+            raise ValueError(
+                f"memory: expected a section for architecture memory alone, found {self.memory}"
+            )
         return self
 
     @property
     def fits_pretrained(self) -> bool:
-        """Whether pretrained weights may be the start and have these sizes."""
+        """Whether training can start from the pretrained weights, which have these sizes."""
         sizes = {name: getattr(self, name) for name in PRETRAINED_SIZES}
         can_read = "pretrained" in ARCHITECTURES[self.architecture].settings and self.count_experts
         return self.pretrained and can_read and sizes == PRETRAINED_SIZES
 
 
 class BundleConfig(Settings):
-    """Section `bundle`: the model file."""
+    """Section `bundle`: model file."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     reference: bool
 
 
 class AuditionConfig(Settings):
-    """Section `audition`: the sounds of the last stage, and how they are sampled."""
+    """Section `audition`: sounds of the last stage and their sampling."""
 
     count: Annotated[int, Field(ge=1, le=1000)]
     max_seconds: Annotated[float, Field(ge=0.1, le=600)]
@@ -228,9 +243,9 @@ SomePrior: Any = some_of(PriorConfig, "val_fraction")
 
 
 class Tier(Settings):
-    """What `auto` stands for in corpora of up to `max_recordings` recordings, in the last tier of any size.
+    """Values of `auto` for corpora of up to `max_recordings` recordings; the last tier has no limit.
 
-    `frame` is laid over `prior` for the architectures with depth layers, and `pretrained` where they begin pretrained.
+    `frame` overrides `prior` for architectures with depth layers; `pretrained` overrides both with pretrained weights.
     """
 
     max_recordings: Count | None
@@ -241,7 +256,7 @@ class Tier(Settings):
 
 
 class Params(Settings):
-    """The whole of `params.yaml`; what is left out is as in the file that ships."""
+    """All of `params.yaml`; missing values come from the file that ships."""
 
     seed: Seed
     tier: Literal["auto", TierName]
@@ -252,8 +267,8 @@ class Params(Settings):
     prior: SomePrior
     bundle: BundleConfig
     audition: AuditionConfig
-    qualities: dict[QualityName, SomeVQVAE]  # what `auto` stands for by `vqvae.quality`
-    tiers: dict[TierName, Tier]  # what every other `auto` of codec and prior stands for
+    qualities: dict[QualityName, SomeVQVAE]  # values of `auto` by `vqvae.quality`
+    tiers: dict[TierName, Tier]  # values of every other `auto` of codec and prior
 
     @model_validator(mode="before")
     @classmethod
@@ -262,7 +277,7 @@ class Params(Settings):
 
     @model_validator(mode="after")
     def _check_tiers(self) -> Self:
-        """Refuse settings by which codec and prior can be resolved in none of the tiers."""
+        """Raise ValueError if codec and prior settings are invalid in every tier."""
         refused = None
         for name in get_args(TierName) if self.tier == "auto" else (self.tier,):
             chosen = self.model_copy(update={"tier": name})
@@ -278,22 +293,30 @@ class Params(Settings):
         """Name of the tier of a corpus of `recordings` usable recordings."""
         if self.tier != "auto":
             return self.tier
-        bounds: dict[TierName, int] = {name: self.tiers[name].max_recordings or 0 for name in get_args(TierName)}
+        bounds: dict[TierName, int] = {
+            name: self.tiers[name].max_recordings or 0 for name in get_args(TierName)
+        }
         return next((name for name, most in bounds.items() if recordings <= most), "large")
 
     def vqvae_config(self, recordings: int) -> VQVAEConfig:
-        """The codec's settings for a corpus of `recordings` usable recordings. Raises ParamsError."""
+        """Codec settings for a corpus of `recordings` usable recordings. Raises ParamsError."""
         tier, own = self.tiers[self.tier_name(recordings)], self.vqvae.given
         quality = self.qualities[own.get("quality", "standard")]
         trial = {"least_gain": 0.0} if "epochs" in own else {}
-        return validated(VQVAEConfig, {**tier.vqvae.given, **trial, **quality.given, **own}, "vqvae.")
+        return validated(
+            VQVAEConfig, {**tier.vqvae.given, **trial, **quality.given, **own}, "vqvae."
+        )
 
     def prior_config(self, recordings: int) -> PriorConfig:
-        """The prior's settings for a corpus of `recordings` usable recordings. Raises ParamsError."""
+        """Prior settings for a corpus of `recordings` usable recordings. Raises ParamsError."""
         tier, own = self.tiers[self.tier_name(recordings)], self.prior.given
         taken = ARCHITECTURES[own.get("architecture", DEFAULT)].settings
         batch_size = min(32, max(1, recordings * 5 // 4))
-        values = {"batch_size": batch_size, "val_fraction": self.split.resolve(recordings), **tier.prior.given}
+        values = {
+            "batch_size": batch_size,
+            "val_fraction": self.split.resolve(recordings),
+            **tier.prior.given,
+        }
         if "depth_layers" in taken:
             values |= tier.frame.given
         own["memory"] = own.get("memory") if "memory" in taken else None
@@ -309,22 +332,22 @@ def load_params(path: Path) -> Params:
 
 
 def default_params(**sections: Any) -> Params:
-    """The settings that ship, but for the given values, by section. Raises ParamsError."""
+    """Settings that ship, with the given values by section. Raises ParamsError."""
     return validated(Params, sections)
 
 
 def get_adaptive_vqvae_config(n: int, **changes: Any) -> VQVAEConfig:
-    """Default settings of the codec for a corpus of `n` usable recordings, but for `changes`. Raises ParamsError."""
+    """Default codec settings with `changes`, for a corpus of `n` usable recordings. Raises ParamsError."""
     return default_params(vqvae=changes).vqvae_config(n)
 
 
 def get_adaptive_prior_config(n: int, **changes: Any) -> PriorConfig:
-    """Default settings of the prior for a corpus of `n` usable recordings, but for `changes`. Raises ParamsError."""
+    """Default prior settings with `changes`, for a corpus of `n` usable recordings. Raises ParamsError."""
     return default_params(prior=changes).prior_config(n)
 
 
 def setting(path: str) -> Setting:
-    """What is shown of a setting, such as "vqvae.epochs"; without help and default where a checkout's file is broken."""
+    """Describe a setting such as "vqvae.epochs"; no help and default if the file of a checkout is broken."""
     *_, field = field_at(Params, path.split("."))
     assert field is not None, path
     try:
@@ -335,7 +358,7 @@ def setting(path: str) -> Setting:
 
 
 def _laid_over(lower: Any, upper: Any) -> Any:
-    """Values of a tree over those of another, key by key."""
+    """Merge two nested dicts; `upper` overrides `lower`."""
     if not (isinstance(lower, dict) and isinstance(upper, dict)):
         return upper
     return {**lower, **{key: _laid_over(lower.get(key), value) for key, value in upper.items()}}

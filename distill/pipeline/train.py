@@ -22,7 +22,13 @@ from distill.codes.encode import code_corpus
 from distill.codes.store import split_codes
 from distill.errors import ArtifactError, ParamsError
 from distill.execution import STATE, Execution, execution_from_environment
-from distill.model_file.build import Dates, bundle_artifacts, bundle_prior, date_now, save_with_prior
+from distill.model_file.build import (
+    Dates,
+    bundle_artifacts,
+    bundle_prior,
+    date_now,
+    save_with_prior,
+)
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.reference import Reference
 from distill.params import Params, PriorConfig
@@ -56,12 +62,17 @@ class TrainedPrior(PriorTraining):
     reference: Reference  # without scores
 
     def save(self, path: Path | str, reference: bool = True) -> BundleMetadata:
-        """Write codec and prior as the model file `path`, which may be the one of the codec, and its card.
+        """Write codec and prior as the model file `path`, which may be the file of the codec, and its card.
 
         Without `reference` it holds no codes of the recordings and cannot judge new sounds. Raises DistillError.
         """
-        kept, curves = self.reference if reference else None, curves_of(self.result.history, "prior")
-        return save_with_prior(Path(path), self.bundle, self.model, self.facts, curves, kept, Dates.now())
+        kept, curves = (
+            self.reference if reference else None,
+            curves_of(self.result.history, "prior"),
+        )
+        return save_with_prior(
+            Path(path), self.bundle, self.model, self.facts, curves, kept, Dates.now()
+        )
 
 
 def train_model(
@@ -81,16 +92,32 @@ def train_model(
     """
     existed = model.exists()
     with _work("train", folder, params, state) as folders:
-        corpus = ingest_folder(folder, folders.corpus, params.corpus, executor, kept=folders.decoded)
+        corpus = ingest_folder(
+            folder, folders.corpus, params.corpus, executor, kept=folders.decoded
+        )
         trained = train_codec(folders.corpus, folders.vqvae, params, execution, state)
         of_prior: list[PriorTraining] = []
         if prior:
             codec, config = load_codec(folders.vqvae)
-            code_and_split(codec, config.codec_sha256, folders, params, execution, executor, config.by_label)
-            of_prior.append(train_prior_of_codes(folders.codes, folders.split, folders.prior, params, execution, state))
+            code_and_split(
+                codec, config.codec_sha256, folders, params, execution, executor, config.by_label
+            )
+            of_prior.append(
+                train_prior_of_codes(
+                    folders.codes, folders.split, folders.prior, params, execution, state
+                )
+            )
         _check_still_free(model, existed)
-        model.parent.mkdir(parents=True, exist_ok=True)  # not before: a training that is refused leaves no folder
-        bundle_artifacts(model, folders.vqvae, folders.prior if prior else None, params.bundle.reference, Dates.now())
+        model.parent.mkdir(
+            parents=True, exist_ok=True
+        )  # not before: a training that is refused leaves no folder
+        bundle_artifacts(
+            model,
+            folders.vqvae,
+            folders.prior if prior else None,
+            params.bundle.reference,
+            Dates.now(),
+        )
         remember_corpus(state, sha256_file(folders.corpus / MANIFEST), address(folder))
         for training in (trained, *of_prior):
             training.clear_checkpoints()
@@ -108,8 +135,8 @@ def add_prior(
 ) -> PriorTraining:
     """Train a prior for the codec in `model` and write both as `output`, which may be `model` itself.
 
-    Without a `folder` it is the one that the codec was trained on, if this computer has a record of it. The held-out
-    recordings are those of the codec. An interrupted training resumes. The file holds the date. `executor` decodes and
+    Without a `folder`, the codec's own training folder is used, if this computer has a record of it. Codec and prior
+    hold out the same recordings. An interrupted training resumes. The file holds the date. `executor` decodes and
     encodes. Raises DistillError.
     """
     existed, bundle = output.exists(), load_bundle(model)
@@ -124,8 +151,12 @@ def add_prior(
                 f"{chosen}: expected the training recordings of {model}, found others; "
                 f"to train on them nevertheless, use --data {chosen}"
             )
-        code_and_split(bundle.codec, codec_sha256, folders, params, execution, executor, _is_by_label(bundle))
-        trained = train_prior_of_codes(folders.codes, folders.split, folders.prior, params, execution, state)
+        code_and_split(
+            bundle.codec, codec_sha256, folders, params, execution, executor, _is_by_label(bundle)
+        )
+        trained = train_prior_of_codes(
+            folders.codes, folders.split, folders.prior, params, execution, state
+        )
         _check_still_free(output, existed)
         bundle_prior(output, bundle, folders.prior, params.bundle.reference, Dates.now())
         remember_corpus(state, manifest, address(chosen))
@@ -176,14 +207,18 @@ def train_prior(
 ) -> TrainedPrior:
     """Train a prior for the codec in a model file on a folder of recordings, without writing files.
 
-    `save` of what it returns writes it. The held-out recordings are those of the codec, whatever the `val_fraction` of
+    `save` of what it returns writes it. Codec and prior hold out the same recordings, whatever the `val_fraction` of
     `prior_config`. Setting `cancel_event` ends the training within a step with the best weights so far. Raises
     DistillError.
     """
     bundle, execution = load_bundle(Path(model_path)), execution_from_environment()
-    params = _with_codec_split(Params.model_validate({"corpus": {"path": str(dataset_dir)}}), bundle)
+    params = _with_codec_split(
+        Params.model_validate({"corpus": {"path": str(dataset_dir)}}), bundle
+    )
     with TemporaryDirectory() as work:
-        data = code_folder(dataset_dir, Path(work), params, execution, lambda _: bundle.codec, _is_by_label(bundle))
+        data = code_folder(
+            dataset_dir, Path(work), params, execution, lambda _: bundle.codec, _is_by_label(bundle)
+        )
     cancel = cancel_event or threading.Event()
     run = Run(make_fabric(execution), observers=public_events(callback), cancel=cancel.is_set)
     training = fit_prior(data, prior_config, params.seed, run)
@@ -241,7 +276,11 @@ def _with_codec_split(params: Params, bundle: Bundle) -> Params:
         ) from error
     about = bundle.metadata
     channels = params.corpus.channels if about.is_stereo else "mono"  # as the codec heard them
-    decoded = {"sample_rate": about.spectrogram_config.sample_rate, "trim": about.trim, "channels": channels}
+    decoded = {
+        "sample_rate": about.spectrogram_config.sample_rate,
+        "trim": about.trim,
+        "channels": channels,
+    }
     corpus = params.corpus.model_copy(update=decoded)
     split = params.split.model_copy(update={"val_fraction": fraction})
     return params.model_copy(update={"seed": seed, "split": split, "corpus": corpus})

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 LOCK = "lock"
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}  # of a drive that has none
-REGISTRY = "corpora"  # a file for each, beside work in progress, not in model files: those are shared
+REGISTRY = "corpora"  # a file for each corpus, next to work in progress: model files are shared and hold no paths
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class PipelineFolders:
 
 @contextmanager
 def workplace(work: Path, *around: Path, what: str = "the same training") -> Iterator[None]:
-    """Hold the lock of `work`; on exit remove those of `work` and `around` that are empty.
+    """Hold the lock of `work`; on exit remove `work` and `around` where they are empty.
 
-    What killed processes left beside `work` half-deleted is removed. The system releases the lock when the process ends.
+    Half-deleted folders that killed processes left next to `work` are removed. The system releases the lock when the process ends.
     Raises ParamsError where another process holds the lock, as it does `what`.
     """
     try:

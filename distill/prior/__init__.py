@@ -13,5 +13,8 @@ __all__ = ["CodePrior", "flatten_codes", "unflatten_codes"]
 
 __getattr__ = lazy_exports(
     __name__,
-    {"distill.codes.sequences": ("flatten_codes", "unflatten_codes"), "distill.prior.flat": ("CodePrior",)},
+    {
+        "distill.codes.sequences": ("flatten_codes", "unflatten_codes"),
+        "distill.prior.flat": ("CodePrior",),
+    },
 )

@@ -13,7 +13,9 @@ class Architecture(NamedTuple):
     shape: str  # class of its `PriorShape`, the `prior_config` of a model file
     network: str  # class of the network, built from its shape and the codec's codewords
     task: str = "distill.prior.task:PriorTask"  # class of its training task
-    settings: frozenset[str] = frozenset()  # keys of section `prior` that only some architectures take
+    settings: frozenset[str] = (
+        frozenset()
+    )  # keys of section `prior` that only some architectures take
     beyond_context: str = ""  # information it uses besides its context
     graph: str = ""  # class of the graph that `distill export` writes; "" if it cannot be exported
 
@@ -38,7 +40,9 @@ ARCHITECTURES: Mapping[ArchitectureName, Architecture] = {
         beyond_context="a memory of what came before",
     ),
     "flat": Architecture(
-        "one position for each code, the reference", "distill.prior.flat:FlatShape", "distill.prior.flat:FlatPrior"
+        "one position for each code, the reference",
+        "distill.prior.flat:FlatShape",
+        "distill.prior.flat:FlatPrior",
     ),
 }
 DEFAULT: ArchitectureName = "frame"
@@ -47,4 +51,7 @@ SUMMARIES = "; ".join(f"{name}: {entry.summary}" for name, entry in ARCHITECTURE
 
 def not_taken(name: ArchitectureName) -> frozenset[str]:
     """Keys of section `prior` that other architectures take and this does not."""
-    return frozenset().union(*(entry.settings for entry in ARCHITECTURES.values())) - ARCHITECTURES[name].settings
+    return (
+        frozenset().union(*(entry.settings for entry in ARCHITECTURES.values()))
+        - ARCHITECTURES[name].settings
+    )

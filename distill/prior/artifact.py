@@ -33,13 +33,18 @@ REFERENCE = "reference.safetensors"
 
 
 def build_prior(
-    shape: PriorShape, codewords: Tensor | None = None, dropout: float = 0.0, history_dropout: float = 0.0
+    shape: PriorShape,
+    codewords: Tensor | None = None,
+    dropout: float = 0.0,
+    history_dropout: float = 0.0,
 ) -> Prior:
     """Build a prior of this shape, with random weights from torch's global generator.
 
     `codewords` are `[Q, V, C]`; zeros if omitted, to be filled from a state dict.
     """
-    prior: Prior = resolve_name(ARCHITECTURES[shape.architecture].network)(shape, codewords, dropout, history_dropout)
+    prior: Prior = resolve_name(ARCHITECTURES[shape.architecture].network)(
+        shape, codewords, dropout, history_dropout
+    )
     return prior
 
 

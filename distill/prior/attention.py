@@ -13,7 +13,11 @@ CHUNK = 128  # queries at a time: skips the masked half of a long sequence's sco
 
 def without_autocast(device: str) -> AbstractContextManager[Any]:
     """Context that disables autocast; free if autocast is off."""
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    return (
+        torch.autocast(device, enabled=False)
+        if torch.is_autocast_enabled(device)
+        else nullcontext()
+    )
 
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -44,7 +48,9 @@ class _Chunked(torch.autograd.Function):
         query, key, value = (part.flatten(0, 1) for part in (query, key, value))
         output, weights = torch.empty_like(query), []
         for chunk, span, mask in _chunks(query, key, window):
-            scores = torch.baddbmm(mask, query[:, chunk], key[:, span].mT, alpha=query.shape[2] ** -0.5)
+            scores = torch.baddbmm(
+                mask, query[:, chunk], key[:, span].mT, alpha=query.shape[2] ** -0.5
+            )
             weights.append(torch.softmax(scores, -1))
             output[:, chunk] = torch.bmm(weights[-1], value[:, span])
         ctx.save_for_backward(query, key, value, *weights)
@@ -54,7 +60,11 @@ class _Chunked(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *weights = ctx.saved_tensors
         grad_output = grad_outputs[0].reshape(query.shape)
-        grad_query, grad_key, grad_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        grad_query, grad_key, grad_value = (
+            torch.empty_like(query),
+            torch.zeros_like(key),
+            torch.zeros_like(value),
+        )
         chunks = list(_chunks(query, key, ctx.window))
         for (chunk, span, _), weight in reversed(list(zip(chunks, weights, strict=True))):
             grad = grad_output[:, chunk]
@@ -79,7 +89,9 @@ def _chunks(query: Tensor, key: Tensor, window: int) -> Iterator[tuple[slice, sl
         stop = min(start + CHUNK, count)
         first, last = max(0, offset + start - window + 1), offset + stop
         diagonal = offset + start - first  # index of the first query among the keys
-        blocked = torch.full((stop - start, last - first), -torch.inf, dtype=query.dtype, device=query.device)
+        blocked = torch.full(
+            (stop - start, last - first), -torch.inf, dtype=query.dtype, device=query.device
+        )
         mask = blocked.triu(diagonal + 1)
         if last - first > window:
             mask += blocked.tril(diagonal - window)

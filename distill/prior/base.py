@@ -9,7 +9,13 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from distill.codec.layout import ATOM, NOTE
-from distill.codes.sequences import NUM_SPECIAL_TOKENS, Batch, bos_token, possible_tokens, window_start
+from distill.codes.sequences import (
+    NUM_SPECIAL_TOKENS,
+    Batch,
+    bos_token,
+    possible_tokens,
+    window_start,
+)
 from distill.codes.store import CodeLevels, CodesConfig
 from distill.params import Heads, PriorConfig, PriorLayers, PriorWidth
 from distill.prior.architectures import ArchitectureName
@@ -52,13 +58,25 @@ class PriorShape(CodeLevels):
         return self
 
     @classmethod
-    def of(cls, settings: PriorConfig, codes: CodesConfig, codeword_size: int, labels: Sequence[str] = ()) -> Self:
+    def of(
+        cls,
+        settings: PriorConfig,
+        codes: CodesConfig,
+        codeword_size: int,
+        labels: Sequence[str] = (),
+    ) -> Self:
         """Make the shape from settings, for codes whose codewords have `codeword_size` values. Raises ParamsError."""
         context_frames = max(1, round(settings.context_seconds * codes.frame_rate))
-        sizes = {"codeword_size": codeword_size, "context_frames": context_frames, "labels": list(labels)}
+        sizes = {
+            "codeword_size": codeword_size,
+            "context_frames": context_frames,
+            "labels": list(labels),
+        }
         values = {**settings.model_dump(), **codes.model_dump(), **sizes}
         if settings.memory is not None:
-            span_frames = max(context_frames, round(settings.memory.span_seconds * codes.frame_rate))
+            span_frames = max(
+                context_frames, round(settings.memory.span_seconds * codes.frame_rate)
+            )
             values |= {**settings.memory.model_dump(), "span_frames": span_frames}
         return cls(**{name: values[name] for name in cls.model_fields if name in values})
 
@@ -85,13 +103,21 @@ class Prior(nn.Module):
         self.context_frames = self.span_frames = shape.context_frames
         impossible = torch.zeros(shape.num_quantizers, shape.codebook_size + NUM_SPECIAL_TOKENS)
         impossible[~torch.from_numpy(possible_tokens(shape.codebook_sizes))] = -torch.inf
-        self.impossible = nn.Buffer(impossible, persistent=False)  # [Q, V + 2], logit mask: 0 or -inf
-        self.smoothing = nn.Buffer(torch.zeros(shape.num_quantizers))  # [Q], label smoothing of each level in training
-        self.longest = nn.Buffer(torch.zeros(1))  # frames of the longest training recording, 0 if unknown
+        self.impossible = nn.Buffer(
+            impossible, persistent=False
+        )  # [Q, V + 2], logit mask: 0 or -inf
+        self.smoothing = nn.Buffer(
+            torch.zeros(shape.num_quantizers)
+        )  # [Q], label smoothing of each level in training
+        self.longest = nn.Buffer(
+            torch.zeros(1)
+        )  # frames of the longest training recording, 0 if unknown
         self.courses = Courses(shape.courses, shape.codebook_sizes) if shape.courses else None
         self.label: nn.Parameter | None = None  # [labels + 1, D], label embeddings; row 0: no label
         if shape.labels:
-            self.label = nn.Parameter(torch.randn(len(shape.labels) + 1, shape.hidden_size) * label_std)
+            self.label = nn.Parameter(
+                torch.randn(len(shape.labels) + 1, shape.hidden_size) * label_std
+            )
 
     @property
     def most_frames(self) -> int:
@@ -112,7 +138,9 @@ class Prior(nn.Module):
     def counted_tones(self) -> CountedTones:
         """Counts of notes and partial-set codes, for codes with tones; uniform unless the prior has counts."""
         sizes, labels = self.shape.codebook_sizes, len(self.shape.labels)
-        return CountedTones(torch.zeros(1 + labels, sizes[NOTE]), torch.zeros(sizes[NOTE], sizes[ATOM]))
+        return CountedTones(
+            torch.zeros(1 + labels, sizes[NOTE]), torch.zeros(sizes[NOTE], sizes[ATOM])
+        )
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits `[B, T, Q, V + 2]` of the targets of a batch of windows; T is at most `span_frames`.
@@ -156,7 +184,9 @@ class Sampler:
         """Continue `history` `[B, F, Q]`, F at least 0; `labels` `[B]` count from 1, 0 means no label."""
         device = prior.smoothing.device
         self.prior, self.labels = prior, labels.to(device)
-        bos = torch.full((len(labels), 1, prior.num_quantizers), bos_token(prior.codebook_size), device=device)
+        bos = torch.full(
+            (len(labels), 1, prior.num_quantizers), bos_token(prior.codebook_size), device=device
+        )
         self.frames = torch.cat([bos, history.to(device)], dim=1)  # [B, S, Q], the last frames
         self.frame = self.frames.shape[1] - 1  # index of the next frame
         self.start = -1  # position of the first frame of the window; -1: no window yet

@@ -36,18 +36,29 @@ class CountingModel:
         if all(halves):
             self._count(halves[0])
             frames = sum(len(recording.views[0]) for recording in halves[1])
-            fitted = halves[1][:: -(-frames // 200_000)]  # about 200,000 frames suffice for a few weights
-            probabilities = np.concatenate([self.probabilities(recording.codes) for recording in fitted])
+            fitted = halves[1][
+                :: -(-frames // 200_000)
+            ]  # about 200,000 frames suffice for a few weights
+            probabilities = np.concatenate(
+                [self.probabilities(recording.codes) for recording in fitted]
+            )
             for _ in range(60):
                 shares = probabilities * self.weights
                 self.weights = (shares / shares.sum(axis=2, keepdims=True)).mean(axis=0)
         self._count(recordings)
 
     def _count(self, recordings: Sequence[CodedRecording]) -> None:
-        size, uniform = self.codebook_size, 1 / np.array(self.codebook_sizes, dtype=np.float64)[:, None]
-        counts = count(recordings, self.codebook_sizes, max(recording.label for recording in recordings))
+        size, uniform = (
+            self.codebook_size,
+            1 / np.array(self.codebook_sizes, dtype=np.float64)[:, None],
+        )
+        counts = count(
+            recordings, self.codebook_sizes, max(recording.label for recording in recordings)
+        )
         single = counts.unigram[:, :size]
-        self.single = (single + PRIOR_COUNT * uniform) / (single.sum(axis=1, keepdims=True) + PRIOR_COUNT)
+        self.single = (single + PRIOR_COUNT * uniform) / (
+            single.sum(axis=1, keepdims=True) + PRIOR_COUNT
+        )
         self.previous = counts.previous[:, :, :size]
         self.coarser = np.zeros((len(self.codebook_sizes), size, size))
         for recording in recordings:
@@ -67,8 +78,13 @@ class CountingModel:
             single = self.single[level][own]
             before = np.concatenate([[bos_token(self.codebook_size)], own[:-1]])
             parts = [single]
-            for table, contexts in ((self.coarser[level], codes[:, level - 1]), (self.previous[level], before)):
-                parts.append((table[contexts, own] + TRUST * single) / (table[contexts].sum(axis=1) + TRUST))
+            for table, contexts in (
+                (self.coarser[level], codes[:, level - 1]),
+                (self.previous[level], before),
+            ):
+                parts.append(
+                    (table[contexts, own] + TRUST * single) / (table[contexts].sum(axis=1) + TRUST)
+                )
             for decay in CACHE_DECAYS:
                 lately, total = _lately(own, decay)
                 parts.append((lately + CACHE_TRUST * single) / (total + CACHE_TRUST))
@@ -84,7 +100,9 @@ def _lately(own: Codes, decay: float) -> tuple[Probabilities, Probabilities]:
         if code in seen:
             counts[frame] = decay ** (frame - seen[code] - 1) * (1 + decay * counts[seen[code]])
         seen[code] = frame
-    total: Probabilities = (1 - np.float64(decay) ** np.arange(len(own), dtype=np.float64)) / (1 - decay)
+    total: Probabilities = (1 - np.float64(decay) ** np.arange(len(own), dtype=np.float64)) / (
+        1 - decay
+    )
     return counts, total
 
 

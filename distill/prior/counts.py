@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.codec.layout import ATOM, NOTE, SHAPE
-from distill.codes.sequences import NUM_SPECIAL_TOKENS, CodedRecording, CodeSequences, possible_tokens
+from distill.codes.sequences import (
+    NUM_SPECIAL_TOKENS,
+    CodedRecording,
+    CodeSequences,
+    possible_tokens,
+)
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import sha256_text
 
@@ -43,32 +48,47 @@ def given_tokens(before: Tensor, frame: Tensor, levels: slice = slice(None)) -> 
     if levels.start and levels.start > SHAPE:
         return frame[..., SHAPE : SHAPE + 1]
     finer = before.shape[-1] - SHAPE - 1
-    sources = [(before, SHAPE), (frame, 0), (frame, NOTE), (frame, NOTE), (frame, ATOM), *[(frame, SHAPE)] * finer]
+    sources = [
+        (before, SHAPE),
+        (frame, 0),
+        (frame, NOTE),
+        (frame, NOTE),
+        (frame, ATOM),
+        *[(frame, SHAPE)] * finer,
+    ]
     return torch.stack([tokens[..., level] for tokens, level in sources[levels]], dim=-1)
 
 
-def count(recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int], num_labels: int = 0) -> Counts:
+def count(
+    recordings: Sequence[CodedRecording], codebook_sizes: Sequence[int], num_labels: int = 0
+) -> Counts:
     """Count the tokens of recordings with labels up to `num_labels`; each of a recording's n views weighs 1 / n.
 
     Floats are added in the order of the recordings, a part at a time to bound memory.
     """
     levels, size = len(codebook_sizes), max(codebook_sizes) + NUM_SPECIAL_TOKENS
     square, offsets = (levels, size, size), torch.arange(levels) * size
-    counts = Counts(*map(np.zeros, ((levels, size), square, square, (num_labels + 1, levels, size))))
+    counts = Counts(
+        *map(np.zeros, ((levels, size), square, square, (num_labels + 1, levels, size)))
+    )
     first = frames = 0
     for stop, recording in enumerate(recordings, start=1):
         frames += sum(map(len, recording.views))
         if frames < COUNTED_FRAMES and stop < len(recordings):
             continue
         part = recordings[first:stop]
-        sequences = CodeSequences([codes for recording in part for codes in recording.views], codebook_sizes)
+        sequences = CodeSequences(
+            [codes for recording in part for codes in recording.views], codebook_sizes
+        )
         tokens, ends = torch.from_numpy(sequences.joined()), np.cumsum(sequences.lengths)
         kept = np.ones(tokens.shape, dtype=bool)
         kept[ends - sequences.lengths] = False  # BOS
         kept[ends - 1, 1:] = False  # EOS is one token
         views = [len(recording.views) for recording in part]
         own_label, weight = (
-            np.broadcast_to(np.repeat(np.repeat(values, views), sequences.lengths)[:, None], kept.shape)
+            np.broadcast_to(
+                np.repeat(np.repeat(values, views), sequences.lengths)[:, None], kept.shape
+            )
             for values in ([recording.label for recording in part], 1 / np.array(views))
         )
         before = tokens.roll(1, dims=0)
@@ -109,7 +129,9 @@ def unigrams(counts: Counts, codebook_sizes: Sequence[int]) -> Probabilities:
 
 def _num_possible(codebook_sizes: Sequence[int]) -> Probabilities:
     """Number of possible tokens of each level, `[Q, 1]`."""
-    number: Probabilities = possible_tokens(codebook_sizes).sum(axis=1, keepdims=True).astype(np.float64)
+    number: Probabilities = (
+        possible_tokens(codebook_sizes).sum(axis=1, keepdims=True).astype(np.float64)
+    )
     return number
 
 
@@ -127,7 +149,9 @@ def count_tables(counts: Counts, codebook_sizes: Sequence[int]) -> CountTables:
     labelled, labelled_evidence = ratio(counts.labelled, single)
     labelled[0], labelled_evidence[0] = 0.0, 0.0
     unigram = torch.from_numpy(np.log(single * _num_possible(codebook_sizes))).float()
-    return CountTables(unigram, previous, given, previous_evidence, given_evidence, labelled, labelled_evidence)
+    return CountTables(
+        unigram, previous, given, previous_evidence, given_evidence, labelled, labelled_evidence
+    )
 
 
 def count_folds(groups: Iterable[str], seed: int) -> dict[str, int]:
@@ -148,7 +172,10 @@ def fold_tables(
         own = [recording for recording in recordings if recording.fold == fold]
         parts.append(count(own, codebook_sizes, num_labels))
     whole = Counts(*map(sum, zip(*parts, strict=True)))  # type: ignore[arg-type]
-    rest = [Counts(*(np.maximum(0.0, every - own) for every, own in zip(whole, part, strict=True))) for part in parts]
+    rest = [
+        Counts(*(np.maximum(0.0, every - own) for every, own in zip(whole, part, strict=True)))
+        for part in parts
+    ]
     return [count_tables(counts, codebook_sizes) for counts in (whole, *rest)]
 
 
@@ -170,7 +197,9 @@ class ChosenTables(NamedTuple):
 
     def rows(self, rows: Tensor) -> "ChosenTables":
         """Tables of the sequences with these indices; all must have the same fold."""
-        labelled, evidence = ([part[rows] if len(part) > 1 else part for part in parts] for parts in self[-2:])
+        labelled, evidence = (
+            [part[rows] if len(part) > 1 else part for part in parts] for parts in self[-2:]
+        )
         return self._replace(labelled=labelled, labelled_evidence=evidence)
 
 
@@ -191,7 +220,13 @@ class CountExperts(nn.Module):
         super().__init__()
         levels, size = len(codebook_sizes), max(codebook_sizes) + NUM_SPECIAL_TOKENS
         self.levels, self.size = levels, size
-        shapes = [(levels, size), (levels, size, size), (levels, size, size), (levels, size), (levels, size)]
+        shapes = [
+            (levels, size),
+            (levels, size, size),
+            (levels, size, size),
+            (levels, size),
+            (levels, size),
+        ]
         if num_labels:
             shapes += [(num_labels + 1, levels, size), (num_labels + 1, levels)]
         self.tables = CountTables._fields[: len(shapes)]
@@ -230,7 +265,10 @@ class CountExperts(nn.Module):
         unigram, previous, given, previous_evidence, given_evidence, *labelled = tables
         count = self.levels * self.size
         offsets = rows[:, None, None] * count + torch.arange(0, count, self.size, device=device)
-        of_labels = [table[rows, torch.zeros_like(rows) if labels is None else labels][:, None] for table in labelled]
+        of_labels = [
+            table[rows, torch.zeros_like(rows) if labels is None else labels][:, None]
+            for table in labelled
+        ]
         return ChosenTables(
             offsets,
             unigram[rows][:, None],
@@ -242,7 +280,9 @@ class CountExperts(nn.Module):
             of_labels[1:],
         )
 
-    def forward(self, logits: Tensor, hidden: Tensor, tables: ChosenTables, before: Tensor, codes: Tensor) -> Tensor:
+    def forward(
+        self, logits: Tensor, hidden: Tensor, tables: ChosenTables, before: Tensor, codes: Tensor
+    ) -> Tensor:
         """Add the experts to the logits `[B, T, Q, W]` of `codes` `[B, T, Q]`, given the previous frames `before`.
 
         A level depends only on coarser levels of `codes`. `before` is `[B, T, Q]`, or `[B, 1, Q]` for T candidates of
@@ -261,10 +301,16 @@ class CountExperts(nn.Module):
         `codes` `[B, T, Q]` follow `before` `[B, T, Q]`; only the levels that `given_tokens` reads need to be known.
         """
         offsets = tables.offsets[..., levels]
-        previous, other = offsets + before[..., levels], offsets + given_tokens(before, codes, levels).clamp_min(0)
+        previous, other = (
+            offsets + before[..., levels],
+            offsets + given_tokens(before, codes, levels).clamp_min(0),
+        )
         evidence = [tables.previous_evidence[previous], tables.given_evidence[other]]
         evidence += [part[..., levels].expand_as(evidence[0]) for part in tables.labelled_evidence]
-        logs = [nn.functional.embedding(previous, tables.previous), nn.functional.embedding(other, tables.given)]
+        logs = [
+            nn.functional.embedding(previous, tables.previous),
+            nn.functional.embedding(other, tables.given),
+        ]
         logs += [part[:, :, levels] for part in tables.labelled]
         return logs, torch.stack(evidence, dim=-1) * self.evidence[levels]
 

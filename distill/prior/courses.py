@@ -43,7 +43,9 @@ class Courses(nn.Module):
     @torch.no_grad()
     def fit(self, recordings: Sequence[tuple[Codes, int]]) -> None:
         """Store the contours of `recordings`, pairs of codes `[F, Q]` and label, with the lengths in `frames`."""
-        self.loudness.copy_(torch.from_numpy(np.concatenate([codes[:, 0] for codes, _ in recordings])))
+        self.loudness.copy_(
+            torch.from_numpy(np.concatenate([codes[:, 0] for codes, _ in recordings]))
+        )
         self.labels.copy_(torch.tensor([label for _, label in recordings]))
 
     def stretched(
@@ -66,14 +68,22 @@ class Courses(nn.Module):
             long, in_time = len(every[number]), repeats(number)
             frames = most_frames
             if ends:
-                frames = min(most_frames, max(1, round(long * 2 ** (0.5 * octaves * (not in_time)))))
-            places = torch.arange(frames) % long if in_time else ((torch.arange(frames) + 0.5) * long / frames - 0.5)
+                frames = min(
+                    most_frames, max(1, round(long * 2 ** (0.5 * octaves * (not in_time))))
+                )
+            places = (
+                torch.arange(frames) % long
+                if in_time
+                else ((torch.arange(frames) + 0.5) * long / frames - 0.5)
+            )
             places = places.clamp(0, long - 1)
             loudness = between(every[number], places) + 1.5 * moved
             courses.append(Course(number, places, loudness, in_time, chance))
         return courses
 
-    def continued(self, prompt: Codes, label: int, generators: Sequence[torch.Generator]) -> list[Course]:
+    def continued(
+        self, prompt: Codes, label: int, generators: Sequence[torch.Generator]
+    ) -> list[Course]:
         """Sample contours, one per generator, that continue the codes `prompt` `[P, Q]` by at least one frame.
 
         Each follows a recording longer than the prompt, if there is one, from frame P on, unstretched. It is shifted
@@ -86,7 +96,9 @@ class Courses(nn.Module):
             long = len(every[number])
             places = torch.arange(min(len(prompt), long - 1), long)
             before = every[number][min(len(prompt), long) - 1]
-            courses.append(Course(number, places, every[number][places] - before + int(prompt[-1, 0])))
+            courses.append(
+                Course(number, places, every[number][places] - before + int(prompt[-1, 0]))
+            )
         return courses
 
     def loudness_of(self, number: int) -> Tensor:
@@ -122,7 +134,9 @@ class Courses(nn.Module):
         own = [number for number, of in enumerate(self.labels.tolist()) if label in (0, of)]
         return own or list(range(len(self.frames)))
 
-    def _draw(self, numbers: Sequence[int], generator: torch.Generator) -> tuple[int, float, float, float]:
+    def _draw(
+        self, numbers: Sequence[int], generator: torch.Generator
+    ) -> tuple[int, float, float, float]:
         """Draw one of `numbers`, two values from -1 to 1, and one from 0 to 1."""
         chosen = int(torch.randint(len(numbers), (1,), generator=generator))
         octaves, moved, chance = torch.rand(3, generator=generator).tolist()
@@ -136,7 +150,9 @@ def steps_at(places: Tensor, count: int) -> Tensor:
     """
     moves = places.diff()
     speed = float(moves[moves > 0].median()) if (moves > 0).any() else 1.0
-    middles = (torch.arange(count) + 0.5) / count - 0.5  # offsets of steps from the middle of their frame, in frames
+    middles = (
+        torch.arange(count) + 0.5
+    ) / count - 0.5  # offsets of steps from the middle of their frame, in frames
     return (places[:, None] + 0.5 + speed * middles) * count - 0.5
 
 
@@ -144,4 +160,6 @@ def between(values: Tensor, places: Tensor) -> Tensor:
     """Interpolate the values `[F, ...]` of a recording linearly at positions `[n]`, in frames."""
     before = places.floor().long()
     after, share = (before + 1).clamp_max(len(values) - 1), places - before
-    return torch.lerp(values[before], values[after], share.view(-1, *[1] * (values.dim() - 1)).to(values))
+    return torch.lerp(
+        values[before], values[after], share.view(-1, *[1] * (values.dim() - 1)).to(values)
+    )

@@ -60,7 +60,9 @@ class PriorData:
     @property
     def recordings(self) -> int:
         """Number of recordings on both sides; one whose end is held out counts once."""
-        return len(self.train) + sum(not recording.group.endswith(END) for recording in self.held_out)
+        return len(self.train) + sum(
+            not recording.group.endswith(END) for recording in self.held_out
+        )
 
     @property
     def held_out_seconds(self) -> float:
@@ -69,9 +71,13 @@ class PriorData:
 
     def reference(self) -> Reference:
         """Novelty reference for generated sounds, without scores."""
-        train, held_out = ([recording.views[0] for recording in side] for side in (self.train, self.held_out))
+        train, held_out = (
+            [recording.views[0] for recording in side] for side in (self.train, self.held_out)
+        )
         side_info = [recording.side_info for recording in self.train]
-        return make_reference([recording.path for recording in self.train], train, held_out, side_info)
+        return make_reference(
+            [recording.path for recording in self.train], train, held_out, side_info
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,13 +106,22 @@ class WindowSampler:
         seed: int,
         label_dropout: float = 0.0,
     ) -> None:
-        self.shape, self.batch_size, self.seed, self.label_dropout = shape, batch_size, seed, label_dropout
+        self.shape, self.batch_size, self.seed, self.label_dropout = (
+            shape,
+            batch_size,
+            seed,
+            label_dropout,
+        )
         every_view = [view for recording in recordings for view in recording.views]
         self.views = np.array([len(recording.views) for recording in recordings])
         self.first = self.views.cumsum() - self.views  # index of the first view of each recording
-        labels, folds = np.repeat([(recording.label, recording.fold) for recording in recordings], self.views, axis=0).T
+        labels, folds = np.repeat(
+            [(recording.label, recording.fold) for recording in recordings], self.views, axis=0
+        ).T
         self.sequences = CodeSequences(every_view, shape.codebook_sizes, labels, folds)
-        self.counts = -(-(self.sequences.lengths[self.first] - 1) // shape.context_frames)  # windows per recording
+        self.counts = -(
+            -(self.sequences.lengths[self.first] - 1) // shape.context_frames
+        )  # windows per recording
         self.batches_per_pass = self._count_batches()
         self.passes = -(-MIN_STEPS // self.batches_per_pass)  # per epoch
         self.batches_per_epoch = self.passes * self.batches_per_pass
@@ -154,9 +169,15 @@ class WindowSampler:
         return shuffled(batches, generator)
 
     def _random_windows(
-        self, chosen: NDArray[np.int64], counts: NDArray[np.int64], frames: int, generator: Generator
+        self,
+        chosen: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        frames: int,
+        generator: Generator,
     ) -> list[Window]:
-        windows = random_windows(self.sequences.lengths[chosen].tolist(), counts.tolist(), frames, generator)
+        windows = random_windows(
+            self.sequences.lengths[chosen].tolist(), counts.tolist(), frames, generator
+        )
         return [replace(window, sequence=int(chosen[window.sequence])) for window in windows]
 
     def probe(self) -> Batch:
@@ -164,7 +185,10 @@ class WindowSampler:
         generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
         lengths = self.sequences.lengths[self.first].tolist()
         windows = shuffled(covering_windows(lengths, self.shape.context_frames), generator)
-        chosen = [replace(window, sequence=int(self.first[window.sequence])) for window in windows[:PROBE_WINDOWS]]
+        chosen = [
+            replace(window, sequence=int(self.first[window.sequence]))
+            for window in windows[:PROBE_WINDOWS]
+        ]
         return pad_batch(self.sequences, chosen)
 
 
@@ -185,7 +209,10 @@ def read_prior_data(codes: Path, split: Path, seed: int) -> PriorData:
             f"{codes}: expected a name for every recording, found none for {nameless[0]!r}; run `dvc repro` again"
         )
     spelt, spelt_held_out = (
-        {normal_form(label): label for label in sorted({about[name].label for name in sides[side]} - {""})}
+        {
+            normal_form(label): label
+            for label in sorted({about[name].label for name in sides[side]} - {""})
+        }
         for side in ("train", "val")
     )
     labels = sorted(spelt.values())
@@ -202,7 +229,13 @@ def read_prior_data(codes: Path, split: Path, seed: int) -> PriorData:
     def recording(name: str, rows: Sequence[IndexRow]) -> CodedRecording:
         views, group = [reader.codes(row) for row in rows], rows[0].group
         label = label_ids.get(normal_form(about[name].label), 0)
-        return CodedRecording(views, group, label, folds.get(group, 0), about[name].path, side_info[name])
+        return CodedRecording(
+            views, group, label, folds.get(group, 0), about[name].path, side_info[name]
+        )
 
-    train, held_out = ([recording(*rows) for rows in sides[side].items()] for side in ("train", "val"))
-    return PriorData(train, held_out, torch.from_numpy(reader.codewords()), reader.config, labels, lost_labels)
+    train, held_out = (
+        [recording(*rows) for rows in sides[side].items()] for side in ("train", "val")
+    )
+    return PriorData(
+        train, held_out, torch.from_numpy(reader.codewords()), reader.config, labels, lost_labels
+    )

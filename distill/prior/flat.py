@@ -6,7 +6,13 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from distill.codes.sequences import NUM_SPECIAL_TOKENS, Batch, flatten_codes, flatten_window, unflatten_codes
+from distill.codes.sequences import (
+    NUM_SPECIAL_TOKENS,
+    Batch,
+    flatten_codes,
+    flatten_window,
+    unflatten_codes,
+)
 from distill.prior.base import Prior, PriorShape
 from distill.prior.transformer import INIT_STD, Dropout, KeyValueCache, Transformer
 
@@ -39,7 +45,11 @@ class CodePrior(nn.Module):
         num_special_tokens: int = 0,
     ) -> None:
         super().__init__()
-        self.codebook_size, self.seq_len, self.num_quantizers = codebook_size, seq_len, num_quantizers
+        self.codebook_size, self.seq_len, self.num_quantizers = (
+            codebook_size,
+            seq_len,
+            num_quantizers,
+        )
         vocabulary = codebook_size + num_special_tokens
         self.token_embedding = nn.Embedding(vocabulary, hidden_size)
         self.position_embedding = nn.Embedding(seq_len, hidden_size)
@@ -47,11 +57,19 @@ class CodePrior(nn.Module):
         self.dropout = Dropout(dropout)
         self.stack = Transformer(hidden_size, num_layers, num_heads, dropout)
         self.head = nn.Linear(hidden_size, vocabulary, bias=False)
-        for part in (self.token_embedding, self.position_embedding, self.level_embedding, self.head):
+        for part in (
+            self.token_embedding,
+            self.position_embedding,
+            self.level_embedding,
+            self.head,
+        ):
             nn.init.normal_(part.weight, std=INIT_STD)
 
     def forward(
-        self, tokens: Tensor, cache: KeyValueCache | None = None, label_embedding: Tensor | None = None
+        self,
+        tokens: Tensor,
+        cache: KeyValueCache | None = None,
+        label_embedding: Tensor | None = None,
     ) -> Tensor:
         """Tokens `[B, T]` to logits `[B, T, V]` of the next token after each.
 
@@ -66,7 +84,9 @@ class CodePrior(nn.Module):
         if label_embedding is not None:
             x = x + label_embedding
         levels = torch.arange(start, stop, device=tokens.device) % self.num_quantizers
-        x = self.dropout(x + self.level_embedding(levels))  # indexing the weight would add gradients in any order
+        x = self.dropout(
+            x + self.level_embedding(levels)
+        )  # indexing the weight would add gradients in any order
         return cast(Tensor, self.head(self.stack(x, cache)))
 
 
@@ -90,16 +110,26 @@ class FlatPrior(Prior):
     """`CodePrior` over the flattened codes of a window of frames. It ignores codewords and sees only indices."""
 
     def __init__(
-        self, shape: FlatShape, _codewords: Tensor | None = None, dropout: float = 0.0, _: float = 0.0
+        self,
+        shape: FlatShape,
+        _codewords: Tensor | None = None,
+        dropout: float = 0.0,
+        _: float = 0.0,
     ) -> None:
         super().__init__(shape)
-        codes = shape.codebook_size, shape.context_frames * shape.num_quantizers, shape.num_quantizers
+        codes = (
+            shape.codebook_size,
+            shape.context_frames * shape.num_quantizers,
+            shape.num_quantizers,
+        )
         sizes = shape.hidden_size, shape.num_layers, shape.num_heads
         self.tokens = CodePrior(*codes, *sizes, dropout, NUM_SPECIAL_TOKENS)
 
     def forward(self, batch: Batch) -> Tensor:
         """See `Prior`. Positions are ignored: only BOS distinguishes the first window."""
-        logits = self.tokens(flatten_window(batch.inputs, batch.targets), None, self.label_embedding(batch.labels))
+        logits = self.tokens(
+            flatten_window(batch.inputs, batch.targets), None, self.label_embedding(batch.labels)
+        )
         return unflatten_codes(logits, self.num_quantizers) + self.impossible
 
     def start(self, labels: Tensor, position: int = 0) -> FlatState:  # noqa: ARG002
@@ -110,7 +140,9 @@ class FlatPrior(Prior):
     def advance(self, frames: Tensor, state: Any, newest: int | None = None) -> None:  # noqa: ARG002
         """See `Prior`. `newest` is ignored: only the last frame gets predictions."""
         state.frames += frames.shape[1]
-        tokens = (state.frames - 1) * self.num_quantizers + 1  # only the last token of the first frame is read
+        tokens = (
+            state.frames - 1
+        ) * self.num_quantizers + 1  # only the last token of the first frame is read
         self._read(flatten_codes(frames)[:, state.cache.length - tokens :], state)
 
     def next_logits(self, codes: Tensor, state: Any) -> Tensor:

@@ -26,7 +26,9 @@ from distill.prior.transformer import (
     initialise,
 )
 
-FREE_LEVELS = 1  # levels with a free vector per code; on finer levels free vectors memorise the recordings
+FREE_LEVELS = (
+    1  # levels with a free vector per code; on finer levels free vectors memorise the recordings
+)
 
 
 class DepthShape(PriorShape):
@@ -40,7 +42,13 @@ class DepthShape(PriorShape):
     count_experts: bool
 
     @classmethod
-    def of(cls, settings: PriorConfig, codes: CodesConfig, codeword_size: int, labels: Sequence[str] = ()) -> Self:
+    def of(
+        cls,
+        settings: PriorConfig,
+        codes: CodesConfig,
+        codeword_size: int,
+        labels: Sequence[str] = (),
+    ) -> Self:
         """See `PriorShape`. Raises ParamsError if counts take over 512 MiB (about 2,000 codewords in 16 levels)."""
         count_bytes = 2 * codes.num_quantizers * codes.codebook_size**2 * 4
         if settings.count_experts and count_bytes > 512 << 20:
@@ -69,12 +77,16 @@ class CodewordEmbedding(nn.Module):
     def __init__(self, shape: DepthShape, hidden_size: int = 0) -> None:
         super().__init__()
         levels, codeword_size, width = shape.num_quantizers, shape.codeword_size, shape.hidden_size
-        self.up = nn.Parameter(torch.randn(levels, codeword_size, hidden_size or width) / codeword_size**0.5)
+        self.up = nn.Parameter(
+            torch.randn(levels, codeword_size, hidden_size or width) / codeword_size**0.5
+        )
         self.up_bias: nn.Parameter | None = None
         self.down: nn.Parameter | None = None
         if hidden_size:
             self.up_bias = nn.Parameter(torch.zeros(levels, 1, hidden_size))
-            self.down = nn.Parameter(torch.randn(levels, hidden_size, width) * 0.1 / hidden_size**0.5)
+            self.down = nn.Parameter(
+                torch.randn(levels, hidden_size, width) * 0.1 / hidden_size**0.5
+            )
         self.free = nn.Parameter(torch.randn(FREE_LEVELS, shape.codebook_size, width) * INIT_STD)
         self.special = nn.Parameter(torch.randn(levels, NUM_SPECIAL_TOKENS, width) * INIT_STD)
 
@@ -110,10 +122,16 @@ class HistoryDropout(nn.Module):
         if not self.training or not self.p:
             return x
         batch, frames, levels = x.shape[:3]
-        dropped = torch.rand(batch, frames, device=x.device) < 2 * self.p * torch.rand(batch, 1, device=x.device)
+        dropped = torch.rand(batch, frames, device=x.device) < 2 * self.p * torch.rand(
+            batch, 1, device=x.device
+        )
         dropped[:, 0] = False
-        num_kept = torch.randint(levels, (batch, frames), device=x.device).masked_fill(~dropped, levels)
-        return x * (torch.arange(levels, device=x.device) < num_kept[:, :, None])[..., None].to(x.dtype)
+        num_kept = torch.randint(levels, (batch, frames), device=x.device).masked_fill(
+            ~dropped, levels
+        )
+        return x * (torch.arange(levels, device=x.device) < num_kept[:, :, None])[..., None].to(
+            x.dtype
+        )
 
 
 class Tables(NamedTuple):
@@ -133,14 +151,20 @@ class FrameState:
     labels: Tensor | None  # [B]
     counts: ChosenTables | None  # of `CountExperts`
     frames: Tensor  # [B, S, Q], all frames so far, which the pointer mixture may copy
-    layers: list[tuple[Tensor, Tensor]] | None = None  # weight and bias of each level, see `FramePrior.layers`
+    layers: list[tuple[Tensor, Tensor]] | None = (
+        None  # weight and bias of each level, see `FramePrior.layers`
+    )
     cache: KeyValueCache | None = None
     count: int = 0  # number of frames so far
     newest: Tensor | None = None  # [B, T, Q], frames whose successors are predicted
     hidden: Tensor | None = None  # [B, T, D] after the newest; `next_logits` adds the next codes
     history: History | None = None  # of the pointer mixture, at each newest frame
-    experts: tuple[list[Tensor], Tensor] | None = None  # of `CountExperts.look_up`; finer levels share a lookup
-    copied: Tensor | None = None  # [B, L, 1, S], scores of the next level and the L - 1 finer levels
+    experts: tuple[list[Tensor], Tensor] | None = (
+        None  # of `CountExperts.look_up`; finer levels share a lookup
+    )
+    copied: Tensor | None = (
+        None  # [B, L, 1, S], scores of the next level and the L - 1 finer levels
+    )
 
     def keep(self, rows: Tensor) -> None:
         """Keep only the sequences with these indices."""
@@ -158,10 +182,16 @@ class FramePrior(Prior):
     """
 
     def __init__(
-        self, shape: DepthShape, codewords: Tensor | None = None, dropout: float = 0.0, history_dropout: float = 0.0
+        self,
+        shape: DepthShape,
+        codewords: Tensor | None = None,
+        dropout: float = 0.0,
+        history_dropout: float = 0.0,
     ) -> None:
         """`codewords` are `[Q, V, C]`; zeros if omitted, to be filled from a state dict."""
-        super().__init__(shape, label_std=0.5)  # a quarter of the scale of summed codeword embeddings
+        super().__init__(
+            shape, label_std=0.5
+        )  # a quarter of the scale of summed codeword embeddings
         levels, size, hidden_size = shape.num_quantizers, shape.codebook_size, shape.hidden_size
         if codewords is None:
             codewords = torch.zeros(levels, size, shape.codeword_size)
@@ -174,11 +204,15 @@ class FramePrior(Prior):
         self.stack = self._build_stack(dropout)
         self.to_depth = nn.Linear(hidden_size, hidden_size)
         self.level = nn.Parameter(torch.zeros(levels, hidden_size))
-        self.depth = nn.ModuleList(ResidualBlock(hidden_size, dropout) for _ in range(shape.depth_layers))
+        self.depth = nn.ModuleList(
+            ResidualBlock(hidden_size, dropout) for _ in range(shape.depth_layers)
+        )
         self.norm = nn.LayerNorm(hidden_size)
         self.pointer_mixture = PointerMixture(levels, size, hidden_size)
         self.count_experts = (
-            CountExperts(shape.codebook_sizes, hidden_size, len(shape.labels)) if shape.count_experts else None
+            CountExperts(shape.codebook_sizes, hidden_size, len(shape.labels))
+            if shape.count_experts
+            else None
         )
         self.bias = nn.Parameter(torch.zeros(levels, 1, size + NUM_SPECIAL_TOKENS))
         for part in (self.to_depth, self.depth):
@@ -187,7 +221,9 @@ class FramePrior(Prior):
     def _build_stack(self, dropout: float) -> nn.Module:
         """Build the network over frames."""
         shape = self.shape
-        return Transformer(shape.hidden_size, shape.num_layers, shape.num_heads, dropout, rotary=True)
+        return Transformer(
+            shape.hidden_size, shape.num_layers, shape.num_heads, dropout, rotary=True
+        )
 
     def counted_tones(self) -> CountedTones:
         """See `Prior`."""
@@ -195,7 +231,9 @@ class FramePrior(Prior):
         if experts is None:
             return counted
         notes, atoms = (count.shape[1] for count in counted)
-        by_note = experts.unigram[NOTE, :notes] + (experts.labelled[:, NOTE, :notes] if self.shape.labels else 0)
+        by_note = experts.unigram[NOTE, :notes] + (
+            experts.labelled[:, NOTE, :notes] if self.shape.labels else 0
+        )
         by_atom = experts.unigram[ATOM, :atoms] + experts.given[ATOM, :notes, :atoms]
         return CountedTones(counted.notes + by_note.cpu(), counted.atoms + by_atom.cpu())
 
@@ -205,7 +243,9 @@ class FramePrior(Prior):
         self.advance(batch.inputs, state)
         return self.logits(batch.targets, state)
 
-    def _state(self, positions: Tensor, labels: Tensor | None, folds: Tensor | None = None) -> FrameState:
+    def _state(
+        self, positions: Tensor, labels: Tensor | None, folds: Tensor | None = None
+    ) -> FrameState:
         """State before the first frame."""
         counts = None if self.count_experts is None else self.count_experts.choose(labels, folds)
         no_frames = positions.new_zeros(len(positions), 0, self.num_quantizers)
@@ -236,10 +276,14 @@ class FramePrior(Prior):
         assert state.hidden is not None
         assert state.newest is not None
         coarser = look_up(state.tables.coarser[:-1], codes[:, :, :-1].clamp_min(0)).cumsum(dim=2)
-        coarser = nn.functional.pad(coarser, (0, 0, 1, 0))  # [B, T, Q, D], sums of the embeddings of coarser codes
+        coarser = nn.functional.pad(
+            coarser, (0, 0, 1, 0)
+        )  # [B, T, Q, D], sums of the embeddings of coarser codes
         hidden = self._run_depth(state.hidden[:, :, None] + coarser + self.level)
         by_level = hidden.flatten(0, 1).transpose(0, 1)  # [Q, B * T, D]
-        bias = self.bias + self.impossible[:, None]  # mask here too: impossible codes take no probability
+        bias = (
+            self.bias + self.impossible[:, None]
+        )  # mask here too: impossible codes take no probability
         logits = torch.bmm(by_level, state.tables.output.transpose(1, 2)).float() + bias
         logits = logits.transpose(0, 1).reshape(*hidden.shape[:3], -1)
         if self.count_experts is not None and state.counts is not None:
@@ -254,10 +298,19 @@ class FramePrior(Prior):
         """See `Prior`."""
         level = codes.shape[1]
         if level:
-            state.hidden = state.hidden + nn.functional.embedding(codes[:, -1:], state.tables.coarser[level - 1])
+            state.hidden = state.hidden + nn.functional.embedding(
+                codes[:, -1:], state.tables.coarser[level - 1]
+            )
         hidden = self._run_depth(state.hidden + self.level[level])
-        outputs, size = nn.functional.linear(hidden, *state.layers[level]), self.bias.shape[2]  # [B, 1, E]
-        logits, sentinel, weights = outputs[..., :size], outputs[..., size], outputs[..., size + 1 :]
+        outputs, size = (
+            nn.functional.linear(hidden, *state.layers[level]),
+            self.bias.shape[2],
+        )  # [B, 1, E]
+        logits, sentinel, weights = (
+            outputs[..., :size],
+            outputs[..., size],
+            outputs[..., size + 1 :],
+        )
         experts = self.count_experts
         if experts is not None:
             finer = SHAPE + 1  # from here on, the context of all finer levels is known
@@ -266,7 +319,9 @@ class FramePrior(Prior):
                 state.experts = experts.look_up(state.counts, state.newest, codes[:, None], levels)
             index = max(0, level - finer)
             logs, evidence = state.experts
-            logits = experts.add(logits, weights + evidence[:, :, index], [log[:, :, index] for log in logs])
+            logits = experts.add(
+                logits, weights + evidence[:, :, index], [log[:, :, index] for log in logs]
+            )
         state.copied = self.pointer_mixture.next_scores(state.history, codes, state.copied)
         retrieved = self._retrieved(codes[:, None], state, slice(level, level + 1))
         mixed = mix(
@@ -292,7 +347,10 @@ class FramePrior(Prior):
             biases = biases + experts.unigram * bias[:, :1]
             more.append((gate[1:], bias[:, 1:]))
         shared = torch.cat([weight for weight, _ in more]).expand(self.num_quantizers, -1, -1)
-        weights, biases = torch.cat([weights, shared], dim=1), torch.cat([biases, *(bias for _, bias in more)], dim=1)
+        weights, biases = (
+            torch.cat([weights, shared], dim=1),
+            torch.cat([biases, *(bias for _, bias in more)], dim=1),
+        )
         return list(zip(weights, biases, strict=True))
 
     def _retrieved(self, codes: Tensor, state: FrameState, levels: slice) -> Tensor | None:  # noqa: ARG002

@@ -73,7 +73,9 @@ class PointerMixture(nn.Module):
             return self._history(frames[:, -count:], frames, previous_frames(frames), ages)
         earlier, padding = frames.shape[1] - count, -count % reach
         # Each block may copy from itself and the previous block.
-        padded = nn.functional.pad(frames, (0, 0, reach + 1 - earlier, padding), value=self.codebook_size)
+        padded = nn.functional.pad(
+            frames, (0, 0, reach + 1 - earlier, padding), value=self.codebook_size
+        )
         folded, previous = (
             part.unfold(1, 2 * reach, reach).flatten(0, 1).mT
             for part in (padded[:, 1:], previous_frames(padded)[:, 1:])
@@ -90,7 +92,8 @@ class PointerMixture(nn.Module):
     def scores(self, history: History, codes: Tensor) -> Tensor:
         """Log-weights `[B, Q, T, S]` of frames; a level depends only on coarser levels of `codes` `[B, T, Q]`."""
         agreement = torch.cat(
-            [self.agreement[:, : self.levels] * self.coarser, self.agreement[:, self.levels :]], dim=1
+            [self.agreement[:, : self.levels] * self.coarser, self.agreement[:, self.levels :]],
+            dim=1,
         )
         agrees = codes[:, :, None] == history.frames[:, None]
         repeats = history.repeats.expand(-1, codes.shape[1], -1, -1)
@@ -104,13 +107,20 @@ class PointerMixture(nn.Module):
         """
         level = codes.shape[1]
         if scores is None or not level:
-            repeats = history.repeats[:, 0].float() @ self.agreement[:, self.levels :].T  # [B, S, Q]
+            repeats = (
+                history.repeats[:, 0].float() @ self.agreement[:, self.levels :].T
+            )  # [B, S, Q]
             return repeats.mT[:, :, None] + history.ages
         agrees = codes[:, None, None, -1:] == history.frames[:, None, None, :, level - 1]
         return torch.addcmul(scores[:, 1:], agrees, self.agreement[level:, level - 1, None, None])
 
     def forward(
-        self, logits: Tensor, sentinel: Tensor, history: History, codes: Tensor, retrieved: Tensor | None = None
+        self,
+        logits: Tensor,
+        sentinel: Tensor,
+        history: History,
+        codes: Tensor,
+        retrieved: Tensor | None = None,
     ) -> Tensor:
         """Mix the network's `logits` `[B, T, Q, V + 2]` with copies. Returns logits.
 
@@ -139,7 +149,9 @@ class PointerMixture(nn.Module):
         return mixed.transpose(1, 2).reshape(batch, -1, *logits.shape[2:])[:, :count]
 
 
-def mix(generated: Tensor, sentinel: Tensor, scores: Tensor, codes: Tensor, retrieved: Tensor | None) -> Tensor:
+def mix(
+    generated: Tensor, sentinel: Tensor, scores: Tensor, codes: Tensor, retrieved: Tensor | None
+) -> Tensor:
     """Logits `[..., V + 2]` of a mixture of the network's probabilities `generated` and copies of `codes`.
 
     `scores` `[..., S]` are the log-weights of frames with codes `[..., S]`; or `[..., T, S]` where T positions share

@@ -38,7 +38,10 @@ def is_own(name: str) -> bool:
 def for_levels(parameters: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:
     """Select the parameters for `levels` levels from `MAX_LEVELS`, where the levels of tones come last."""
     rows = [0, *range(MAX_LEVELS - SHAPE + NOTE, MAX_LEVELS), *range(1, levels - SHAPE + NOTE)]
-    chosen = {name: value[rows] if name.startswith(PER_LEVEL) else value for name, value in parameters.items()}
+    chosen = {
+        name: value[rows] if name.startswith(PER_LEVEL) else value
+        for name, value in parameters.items()
+    }
     agreement = "pointer_mixture.agreement"
     coarser, before = chosen[agreement][rows].split(MAX_LEVELS, dim=1)
     chosen[agreement] = torch.cat([coarser[:, rows], before[:, rows]], dim=1)
@@ -108,5 +111,7 @@ def pretrained_prior(
     prior.pointer_mixture.copy_nothing(0)
     if counted:
         assert prior.count_experts is not None
-        prior.count_experts.set_tables([count_tables(count(counted, codebook_sizes), codebook_sizes)])
+        prior.count_experts.set_tables(
+            [count_tables(count(counted, codebook_sizes), codebook_sizes)]
+        )
     return prior.eval()

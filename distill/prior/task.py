@@ -19,7 +19,13 @@ from distill.codes.sequences import (
     covering_windows,
     pad_batch,
 )
-from distill.novelty.memorization import JUDGED_LEVELS, MOST_PERPLEXITY, Memorization, alike_recordings, judged
+from distill.novelty.memorization import (
+    JUDGED_LEVELS,
+    MOST_PERPLEXITY,
+    Memorization,
+    alike_recordings,
+    judged,
+)
 from distill.params import PriorConfig
 from distill.prior.base import Prior
 from distill.prior.counts import fold_tables
@@ -27,12 +33,21 @@ from distill.prior.data import BatchShare, PriorData, WindowSampler
 from distill.prior.frame import FramePrior
 from distill.prior.pretrained import load_pretrained_prior
 from distill.training.distributed import Distributed, share_of
-from distill.training.events import Epoch, PriorEpochMetrics, PriorEvent, PriorStepMetrics, Step, WatchMetrics
+from distill.training.events import (
+    Epoch,
+    PriorEpochMetrics,
+    PriorEvent,
+    PriorStepMetrics,
+    Step,
+    WatchMetrics,
+)
 from distill.training.task import Task
 
 
 @torch.no_grad()
-def validate_prior_epoch(model: Prior, sequences: CodeSequences, batch_size: int, fabric: Fabric) -> Tensor:
+def validate_prior_epoch(
+    model: Prior, sequences: CodeSequences, batch_size: int, fabric: Fabric
+) -> Tensor:
     """Sum the negative log-likelihood in nats, and count the tokens, for each level: `[2, Q]` fp64.
 
     Every code and EOS of `sequences` counts once; the loss is total nats / total tokens. A batch holds `batch_size`
@@ -57,7 +72,10 @@ def similar_length_batches(windows: Sequence[Window], size: int, frames: int) ->
     batches, first = [], 0
     while first < len(windows):
         last = first + size
-        while last > first + 1 and (last - first) * len(windows[min(last, len(windows)) - 1]) > size * frames:
+        while (
+            last > first + 1
+            and (last - first) * len(windows[min(last, len(windows)) - 1]) > size * frames
+        ):
             last -= 1
         batches.append(list(windows[first:last]))
         first = last
@@ -72,7 +90,10 @@ class Nats(NamedTuple):
 
 
 def target_nats(
-    logits: Tensor, targets: Tensor, smoothing: Tensor | None = None, codebook_sizes: Sequence[int] = ()
+    logits: Tensor,
+    targets: Tensor,
+    smoothing: Tensor | None = None,
+    codebook_sizes: Sequence[int] = (),
 ) -> Nats:
     """Negative log-likelihood of `targets` `[B, T, Q]` under `logits` `[B, T, Q, V + 2]`.
 
@@ -84,7 +105,10 @@ def target_nats(
     nats = (log_sum - logits.gather(3, targets.clamp_min(0)[..., None])[..., 0]) * is_target
     if smoothing is None:
         return Nats(nats, nats)
-    means = [level[..., :size].mean(dim=2) for level, size in zip(logits.unbind(2), codebook_sizes, strict=True)]
+    means = [
+        level[..., :size].mean(dim=2)
+        for level, size in zip(logits.unbind(2), codebook_sizes, strict=True)
+    ]
     uniform = (log_sum - torch.stack(means, dim=2)) * is_target
     return Nats(nats, nats + smoothing * (uniform - nats))
 
@@ -108,7 +132,9 @@ class PriorTask(Task[BatchShare]):
     def initialise(model: Prior, data: PriorData, config: PriorConfig) -> None:
         """Initialise a new network from the data before training; nothing by default."""
 
-    def __init__(self, model: Prior, data: PriorData, config: PriorConfig, seed: int, fabric: Fabric) -> None:
+    def __init__(
+        self, model: Prior, data: PriorData, config: PriorConfig, seed: int, fabric: Fabric
+    ) -> None:
         self.model, self.data, self.config, self.fabric = model, data, config, fabric
         sampling = config.batch_size, seed, config.label_dropout
         self.sampler = self.sampler_kind(data.train, model.shape, *sampling)
@@ -118,7 +144,9 @@ class PriorTask(Task[BatchShare]):
             [recording.views[0] for recording in data.held_out], data.codes.codebook_sizes, labels
         )
         self.probe_batch = self.sampler.probe().map(fabric.to_device)
-        self.smoothing = fabric.to_device(model.smoothing.clone()) if model.smoothing.any() else None
+        self.smoothing = (
+            fabric.to_device(model.smoothing.clone()) if model.smoothing.any() else None
+        )
 
     def batches(self, epoch: int, skip: int) -> Iterator[BatchShare]:
         """See `Task`."""
@@ -127,8 +155,13 @@ class PriorTask(Task[BatchShare]):
 
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
         """Nats per target: `objective` with label smoothing, `train_loss` without."""
-        nats = target_nats(model(batch.batch), batch.batch.targets, self.smoothing, self.data.codes.codebook_sizes)
-        return {"objective": nats.smoothed.sum() / batch.tokens, "train_loss": nats.plain.detach().sum() / batch.tokens}
+        nats = target_nats(
+            model(batch.batch), batch.batch.targets, self.smoothing, self.data.codes.codebook_sizes
+        )
+        return {
+            "objective": nats.smoothed.sum() / batch.tokens,
+            "train_loss": nats.plain.detach().sum() / batch.tokens,
+        }
 
     def probe(self) -> float:
         """Perplexity of a few windows of training recordings."""
@@ -138,15 +171,21 @@ class PriorTask(Task[BatchShare]):
 
     def validate(self) -> dict[str, float]:
         """Held-out loss, perplexity (overall, of level groups and of each level) and bits per second of audio."""
-        nats, tokens = validate_prior_epoch(self.model, self.held_out, self.config.batch_size, self.fabric)
+        nats, tokens = validate_prior_epoch(
+            self.model, self.held_out, self.config.batch_size, self.fabric
+        )
         loss, levels = float(nats.sum() / tokens.sum()), (nats / tokens.clamp_min(1)).tolist()
         others = self.data.codes.layout.spectral
         measured = {
             "val_loss": loss,
             "val_perplexity": _perplexity(loss),
             "val_bits_per_second": float(nats.sum()) / math.log(2) / self.data.held_out_seconds,
-            "val_perplexity_without_tones": _perplexity(float(nats[others].sum() / tokens[others].sum())),
-            "val_coarse_perplexity": _perplexity(fmean(levels[level] for level in others[:JUDGED_LEVELS])),
+            "val_perplexity_without_tones": _perplexity(
+                float(nats[others].sum() / tokens[others].sum())
+            ),
+            "val_coarse_perplexity": _perplexity(
+                fmean(levels[level] for level in others[:JUDGED_LEVELS])
+            ),
         }
         for level, value in enumerate(levels):
             measured[f"level_{level}/val_perplexity"] = _perplexity(value)
@@ -166,7 +205,9 @@ class PriorTask(Task[BatchShare]):
                 yield PriorEpochMetrics(
                     epoch=report.epoch,
                     total_epochs=self.config.epochs,
-                    **{name: metrics[name] for name in ("train_loss", "val_loss", "val_perplexity")},
+                    **{
+                        name: metrics[name] for name in ("train_loss", "val_loss", "val_perplexity")
+                    },
                     best_perplexity=math.exp(report.best_loss),
                     is_memorizing=check.was_memorizing,
                     memorization_message=check.message,
@@ -177,13 +218,19 @@ class PriorTask(Task[BatchShare]):
     @cached_property
     def alike(self) -> tuple[int, int]:
         """See `alike_recordings`."""
-        train, held_out = ([recording.codes for recording in side] for side in (self.data.train, self.data.held_out))
+        train, held_out = (
+            [recording.codes for recording in side]
+            for side in (self.data.train, self.data.held_out)
+        )
         return alike_recordings(train, held_out, self.data.codes.layout)
 
     def check_memorization(self, metrics: Mapping[str, float]) -> Memorization:
         """Judge from the metrics of `validate` whether the prior memorises; if so, also look for near-duplicates."""
         data, sizes = self.data, self.data.codes.codebook_sizes
-        without_tones, coarse = metrics["val_perplexity_without_tones"], metrics["val_coarse_perplexity"]
+        without_tones, coarse = (
+            metrics["val_perplexity_without_tones"],
+            metrics["val_coarse_perplexity"],
+        )
         perplexity, threshold = judged(without_tones, coarse, self.config.memorization_perplexity)
         is_memorizing = perplexity < threshold
         alike, compared = self.alike if is_memorizing else (None, None)
@@ -191,7 +238,9 @@ class PriorTask(Task[BatchShare]):
             was_memorizing=is_memorizing,
             val_perplexity=min(perplexity, MOST_PERPLEXITY),
             threshold=threshold,
-            codebook_size=round(geometric_mean(sizes[level] for level in data.codes.layout.spectral)),
+            codebook_size=round(
+                geometric_mean(sizes[level] for level in data.codes.layout.spectral)
+            ),
             recordings=data.recordings,
             alike=alike,
             compared=compared,
@@ -210,7 +259,9 @@ class DepthTask(PriorTask):
         if config.fits_pretrained:
             load_pretrained_prior(model, data.train)
         if model.count_experts is not None:
-            model.count_experts.set_tables(fold_tables(data.train, data.codes.codebook_sizes, len(data.labels)))
+            model.count_experts.set_tables(
+                fold_tables(data.train, data.codes.codebook_sizes, len(data.labels))
+            )
 
 
 class FrameTask(DepthTask):

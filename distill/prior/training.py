@@ -63,10 +63,14 @@ class PriorConsole(ToConsole):
             case PriorEpochMetrics() if event.is_memorizing and not self.has_warned:
                 self.has_warned = True
                 self.progress.say(f"warning: {event.memorization_message}")
-            case PriorMemoryMetrics(step, gates, probe) if probe and (step >= PROBE_STEPS or not gates):
+            case PriorMemoryMetrics(step, gates, probe) if probe and (
+                step >= PROBE_STEPS or not gates
+            ):
                 # Only at the end: earlier probes say little.
                 if found := "; ".join(shortcomings(probe)):
-                    self.progress.say(f"warning: after {step} steps the memory does not do all that it should: {found}")
+                    self.progress.say(
+                        f"warning: after {step} steps the memory does not do all that it should: {found}"
+                    )
 
     def epoch_text(self, epoch: Epoch) -> str:
         """Losses of an epoch, for the progress line."""
@@ -87,7 +91,9 @@ def prior_to_train(data: PriorData, config: PriorConfig, seed: int) -> Prior:
     shape = SHAPES[config.architecture].of(config, data.codes, data.codewords.shape[2], data.labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, Stream.PRIOR_WEIGHTS))
-        model = build_prior(shape, data.codewords, config.dropout, config.history_dropout if data.labels else 0.0)
+        model = build_prior(
+            shape, data.codewords, config.dropout, config.history_dropout if data.labels else 0.0
+        )
     shares = [0.1, 0.5, *[1.0] * (shape.num_quantizers - 2)]  # finer levels are less predictable
     model.smoothing.copy_(config.label_smoothing * torch.tensor(shares))
     model.longest.fill_(max(len(recording.views[0]) for recording in data.train))
@@ -113,7 +119,9 @@ def why_not_pretrained(config: PriorConfig) -> str:
     )
 
 
-def trainer_settings(config: PriorConfig, seed: int, steps_per_epoch: int, pretrained: bool = False) -> TrainerSettings:
+def trainer_settings(
+    config: PriorConfig, seed: int, steps_per_epoch: int, pretrained: bool = False
+) -> TrainerSettings:
     """Settings of the trainer. With `pretrained`, the initial weights also compete for best epoch."""
     same = {"epochs", "learning_rate", "weight_decay", "gradient_clip", "warmup_steps", "patience"}
     # Factors of the learning rate: mixture scores and weights are few and start far from their optimum; each label
@@ -183,10 +191,17 @@ def whole_courses(data: PriorData) -> list[tuple[Codes, int]]:
 
     Held-out ends are appended to their recordings, so that contours end as the recordings do.
     """
-    ends = {end.group.removesuffix(END): end.codes[:, :1] for end in data.held_out if end.group.endswith(END)}
+    ends = {
+        end.group.removesuffix(END): end.codes[:, :1]
+        for end in data.held_out
+        if end.group.endswith(END)
+    }
     no_end = np.empty((0, 1), np.int64)
     return [
-        (np.concatenate([recording.codes[:, :1], ends.get(recording.group, no_end)]), recording.label)
+        (
+            np.concatenate([recording.codes[:, :1], ends.get(recording.group, no_end)]),
+            recording.label,
+        )
         for recording in data.train
     ]
 
@@ -228,13 +243,22 @@ def train_prior_of_codes(
         if not run.is_first:
             return trained
         measured = {"val_bits_per_second_counting": counting_bits_per_second(data)}
-        facts, reference = trained.facts.model_copy(update={"fingerprint": run.fingerprint}), data.reference()
+        facts, reference = (
+            trained.facts.model_copy(update={"fingerprint": run.fingerprint}),
+            data.reference(),
+        )
         rows = trained.result.rows
-        save_artifact(folder, trained.model, facts, rows, lambda path: save_reference(path, reference))
+        save_artifact(
+            folder, trained.model, facts, rows, lambda path: save_reference(path, reference)
+        )
         figures = {**measured, **prior_metrics(trained)}
         run.keep(folder, {**figures, "epoch": trained.result.best_epoch}, {})
     return replace(
-        trained, metrics={**figures, **trained.result.counts}, recordings=recordings, tier=tier, store=run.store
+        trained,
+        metrics={**figures, **trained.result.counts},
+        recordings=recordings,
+        tier=tier,
+        store=run.store,
     )
 
 
@@ -251,7 +275,9 @@ def _lost_labels(data: PriorData) -> str:
 def print_prior(training: PriorTraining, console: Console) -> None:
     """Print the result: losses, perplexity, bits per second next to the counting baseline, warnings and remarks."""
     result, metrics, memorization = training.result, training.metrics, training.facts.memorization
-    levels = sorted((name.split("/")[0] for name in metrics if name.startswith("level_")), key=by_level)
+    levels = sorted(
+        (name.split("/")[0] for name in metrics if name.startswith("level_")), key=by_level
+    )
     named = zip(level_names(len(levels)), levels, strict=True)
     bits = {name: metrics.get(f"val_bits_per_second{name}") for name in ("", "_counting")}
     lines = [
@@ -260,7 +286,11 @@ def print_prior(training: PriorTraining, console: Console) -> None:
         + ", ".join(f"{name} {metrics[f'{level}/val_perplexity']:.1f}" for name, level in named),
         f"{bits['']:.0f} bits per second of held-out audio; counting alone {bits['_counting']:.0f}{_gain(metrics)}",
     ]
-    lines += [f"warning: {memorization.message}" if memorization.was_memorizing else "no sign of memorisation"]
+    lines += [
+        f"warning: {memorization.message}"
+        if memorization.was_memorizing
+        else "no sign of memorisation"
+    ]
     for line in filter(None, (*lines, memory_line(metrics), *result.further_remarks)):
         console.print(line, soft_wrap=True)
 
@@ -271,7 +301,9 @@ def _gain(metrics: Mapping[str, float]) -> str:
     if not start:
         return ""
     gained = 1 - metrics["val_bits_per_second"] / start >= LEAST_GAIN
-    return f", before training {start:.0f}" + "; training the prior gained nothing here" * (not gained)
+    return f", before training {start:.0f}" + "; training the prior gained nothing here" * (
+        not gained
+    )
 
 
 def prior_metrics(training: PriorTraining) -> dict[str, float]:

@@ -53,7 +53,11 @@ class KeyValueCache:
         cache, stop = self.layers[layer], start + count
         cache[:, 0, :, start:stop], cache[:, 1, :, start:stop] = key, value
         key, value = cache[:, :, :, :stop].unbind(1)
-        mask = None if count == 1 else torch.ones(count, stop, dtype=torch.bool, device=key.device).tril(start)
+        mask = (
+            None
+            if count == 1
+            else torch.ones(count, stop, dtype=torch.bool, device=key.device).tril(start)
+        )
         return scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
     def keep(self, rows: Tensor) -> None:
@@ -64,7 +68,9 @@ class KeyValueCache:
 class Transformer(nn.Module):
     """Causal blocks and a final norm; `rotary` adds relative positions, see `RotaryEmbedding`."""
 
-    def __init__(self, width: int, num_layers: int, num_heads: int, dropout: float, rotary: bool = False) -> None:
+    def __init__(
+        self, width: int, num_layers: int, num_heads: int, dropout: float, rotary: bool = False
+    ) -> None:
         super().__init__()
         if width % num_heads:
             raise ValueError(f"expected num_heads to divide the width {width}, found {num_heads}")
@@ -78,7 +84,9 @@ class Transformer(nn.Module):
         start, count = 0 if cache is None else cache.length, x.shape[1]
         rotation = None if self.rotary is None else self.rotary(start, count, x.device)
         for index, block in enumerate(self.blocks):
-            x = block(x, causal_attention if cache is None else partial(cache.attend, index), rotation)
+            x = block(
+                x, causal_attention if cache is None else partial(cache.attend, index), rotation
+            )
         if cache is not None:
             cache.length = start + count
         return cast(Tensor, self.norm(x))
@@ -126,7 +134,9 @@ class Block(nn.Module):
         self.dropout = Dropout(dropout)
         self.mlp = ResidualBlock(width, dropout)
 
-    def forward(self, x: Tensor, attend: Attend = causal_attention, rotation: Rotation | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, attend: Attend = causal_attention, rotation: Rotation | None = None
+    ) -> Tensor:
         """`[B, T, D]` to `[B, T, D]`; `attend` may also attend to cached positions."""
         mixed = attend(*self.heads(self.attention_norm(x), rotation))
         x = x + self.dropout(self.project(mixed.transpose(1, 2).reshape(x.shape)))
@@ -135,7 +145,11 @@ class Block(nn.Module):
     def heads(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values `[B, H, T, D / H]` of `[B, T, D]`."""
         batch, count, width = x.shape
-        heads = self.attend(x).contiguous().view(batch, count, 3, self.num_heads, width // self.num_heads)
+        heads = (
+            self.attend(x)
+            .contiguous()
+            .view(batch, count, 3, self.num_heads, width // self.num_heads)
+        )
         value = heads[:, :, 2].transpose(1, 2)
         turned = heads[:, :, :2] if rotation is None else rotate(heads[:, :, :2], rotation)
         query, key = turned.permute(2, 0, 3, 1, 4).unbind(0)
@@ -170,7 +184,10 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., D]` to `[..., D]`."""
-        linear, gelu = nn.functional.linear, nn.functional.gelu  # module calls would take a tenth of sampling time
+        linear, gelu = (
+            nn.functional.linear,
+            nn.functional.gelu,
+        )  # module calls would take a tenth of sampling time
         y = linear(gelu(linear(self.norm(x), self.expand.weight)), self.contract.weight)
         return x + cast(Tensor, self.dropout(y))
 
@@ -180,4 +197,6 @@ def initialise(module: nn.Module, num_layers: int) -> None:
     for name, parameter in module.named_parameters():
         if parameter.ndim > 1:
             residual = name.endswith(("project.weight", "contract.weight"))
-            nn.init.normal_(parameter, std=INIT_STD / (2 * num_layers) ** 0.5 if residual else INIT_STD)
+            nn.init.normal_(
+                parameter, std=INIT_STD / (2 * num_layers) ** 0.5 if residual else INIT_STD
+            )

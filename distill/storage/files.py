@@ -17,18 +17,22 @@ from distill.text import normal_form, one_line
 
 MARK = "made with Distill"  # in the comment of a sound or picture
 CARD_MARK = f"A model of one collection of recordings, {MARK}"  # begins a model card; notes of a person may hold MARK
-_COMPUTER = hashlib.sha256(os.fsencode(platform.node())).hexdigest()[:8]  # several may write into one folder
+_COMPUTER = hashlib.sha256(os.fsencode(platform.node())).hexdigest()[
+    :8
+]  # several may write into one folder
 
 
 @contextmanager
 def atomic_path(path: Path, replaces: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success fsync it and rename it onto `path`, else remove it.
+    """Yield a temporary path in the folder of `path`; on success fsync it and rename it onto `path`, else remove it.
 
     With `replaces` False a file that is at `path` by then stays. Raises ArtifactError for a folder or a device, which root
     could replace by a file.
     """
     if path.is_dir():
-        raise ArtifactError(f"{path}: expected a file to write, found a folder; choose another name")
+        raise ArtifactError(
+            f"{path}: expected a file to write, found a folder; choose another name"
+        )
     if path.exists() and not path.is_file():
         raise ArtifactError(
             f"{path}: expected a file to write, found something else, such as a device; choose another name"
@@ -45,7 +49,9 @@ def atomic_path(path: Path, replaces: bool = True) -> Iterator[Path]:
             rename_to_new(temporary, path)
         _fsync(path.parent)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a failed write does not tell which file it was
+        error.filename = error.filename or str(
+            path
+        )  # a failed write does not tell which file it was
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -53,7 +59,7 @@ def atomic_path(path: Path, replaces: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `folder`; on success it replaces `folder` whole, else it is removed.
+    """Yield an empty temporary folder next to `folder`; on success it replaces `folder` whole, else it is removed.
 
     The old folder is hidden for a moment; if the process is killed then, `remove_leftovers` brings it back.
     """
@@ -93,7 +99,7 @@ def remove_leftovers(folder: Path) -> None:
     """
     import psutil
 
-    # Of a name, a computer and a process; also what SQLite writes beside a database that is being made.
+    # Names with a computer and a process in them; also files that SQLite writes next to an unfinished database.
     leftover = re.compile(r"\.(.+)\.([0-9a-f]{8})-(\d{1,10})\.(?:tmp|old)[-a-z]*", re.DOTALL)
     with suppress(OSError):  # of another process that does the same
         for path in folder.iterdir():
@@ -106,7 +112,9 @@ def remove_leftovers(folder: Path) -> None:
 
 
 # In a process's first write to a folder: a pass over all names at each write would take too long.
-_remove_leftovers_once = lru_cache(maxsize=1000)(remove_leftovers)  # a page makes a folder for each job
+_remove_leftovers_once = lru_cache(maxsize=1000)(
+    remove_leftovers
+)  # a page makes a folder for each job
 
 
 def rename_to_new(path: Path, name: Path) -> bool:
@@ -153,7 +161,9 @@ def as_on_disk(path: Path) -> Path:
         if not path.exists() and path != path.parent:
             folder = as_on_disk(path.parent)
             names = sorted(entry.name for entry in folder.iterdir())
-            return folder / next((name for name in names if normal_form(name) == normal_form(path.name)), path.name)
+            return folder / next(
+                (name for name in names if normal_form(name) == normal_form(path.name)), path.name
+            )
     return path
 
 
@@ -172,11 +182,18 @@ def check_replaceable(flag: str, paths: Iterable[Path], replace: bool) -> None:
     What Distill made is known by a mark in the file itself, which goes where the file goes.
     """
     for path in filter(os.path.lexists, paths):
-        expected, remedy = f"{flag} {path}: expected a new file, found", "choose another name or folder"
+        expected, remedy = (
+            f"{flag} {path}: expected a new file, found",
+            "choose another name or folder",
+        )
         if not made_by_distill(path):
-            raise ParamsError(f"{expected} one that Distill did not make and never replaces; {remedy}")
+            raise ParamsError(
+                f"{expected} one that Distill did not make and never replaces; {remedy}"
+            )
         if not replace:
-            raise ParamsError(f"{expected} one that Distill made; use --replace to replace it, or {remedy}")
+            raise ParamsError(
+                f"{expected} one that Distill made; use --replace to replace it, or {remedy}"
+            )
 
 
 def made_by_distill(path: Path) -> bool:
@@ -188,14 +205,16 @@ def made_by_distill(path: Path) -> bool:
             ends = head + file.read()
     except OSError:
         return False
-    # Of cards; of model files and files of codes; of ONNX, a field of a file with its length before it.
+    # Marks of cards, of model files and files of codes, and of ONNX: a field with its length before it.
     text_marks = (CARD_MARK.encode(), b'{"__metadata__":{"distill', b"2\x11" + MARK.encode())
     return (b"\0" in ends and MARK.encode() in ends) or any(mark in ends for mark in text_marks)
 
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys, no spaces and no NaN: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+    )
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -253,7 +272,7 @@ def sha256_json(value: Any) -> str:
 
 
 def _beside(path: Path, kind: str) -> Path:
-    """A hidden name beside `path`. File systems take 255 bytes: of a long name it has the hash."""
+    """Hidden name in the folder of `path`; a hash in place of a long name, as file systems take 255 bytes."""
     name = os.fsencode(path.name)
     if len(name) > 200 and kind == "tmp":
         name = hashlib.sha256(name).hexdigest().encode()

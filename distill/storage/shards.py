@@ -11,7 +11,9 @@ from safetensors.numpy import save
 
 from distill.storage.files import damaged, link_or_copy, write_bytes
 
-MAPPED_BYTES = 8 << 20  # read before maps are reopened: resident pages would add up to the whole shard
+MAPPED_BYTES = (
+    8 << 20
+)  # read before maps are reopened: resident pages would add up to the whole shard
 
 
 class ShardWriter(AbstractContextManager["ShardWriter"]):
@@ -23,7 +25,10 @@ class ShardWriter(AbstractContextManager["ShardWriter"]):
     def __init__(self, folder: Path, prefix: str, shard_bytes: int = 64 << 20) -> None:
         self._folder, self._prefix, self._shard_bytes = folder, prefix, shard_bytes
         self._rows: list[NDArray[Any]] = []
-        self._length, self._bytes = 0, 0  # of the rows: to sum up 100,000 arrays at each of them takes minutes
+        self._length, self._bytes = (
+            0,
+            0,
+        )  # of the rows: to sum up 100,000 arrays at each of them takes minutes
         self._shards = 0
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -79,6 +84,8 @@ class ShardReader:
                 self._slices[shard] = safe_open(path, framework="numpy").get_slice(self._prefix)
             rows: NDArray[Any] = self._slices[shard][offset : offset + length]
         except (OSError, SafetensorError) as error:
-            raise damaged(path, f"rows {offset} to {offset + length} of {self._prefix}", error) from error
+            raise damaged(
+                path, f"rows {offset} to {offset + length} of {self._prefix}", error
+            ) from error
         self._read_bytes += rows.nbytes
         return rows

@@ -17,10 +17,13 @@ R = TypeVar("R")
 
 
 def schema_of(kind: type, **columns: pa.DataType) -> pa.Schema:
-    """The columns of a dataclass of numbers and text, in the order of its fields; `columns` are those of another type."""
+    """Columns of a dataclass of numbers and text, in the order of its fields; `columns` have other types."""
     types: dict[Any, pa.DataType] = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     return pa.schema(
-        [(field.name, columns.get(field.name) or types.get(field.type, pa.string())) for field in fields(kind)]
+        [
+            (field.name, columns.get(field.name) or types.get(field.type, pa.string()))
+            for field in fields(kind)
+        ]
     )
 
 
@@ -29,7 +32,11 @@ def write_rows(path: Path, rows: Iterable[object], schema: pa.Schema) -> None:
     import pandas as pd
 
     listed = list(rows)
-    _write(path, pd.DataFrame({name: [getattr(row, name) for row in listed] for name in schema.names}), schema)
+    _write(
+        path,
+        pd.DataFrame({name: [getattr(row, name) for row in listed] for name in schema.names}),
+        schema,
+    )
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
@@ -43,7 +50,9 @@ def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
 
 def _write(path: Path, frame: "pd.DataFrame", schema: pa.Schema | None = None) -> None:
     """Without pandas' own metadata, which names its version: equal tables are to give equal bytes."""
-    table = pa.Table.from_pandas(frame, schema, preserve_index=False, nthreads=1).replace_schema_metadata(None)
+    table = pa.Table.from_pandas(
+        frame, schema, preserve_index=False, nthreads=1
+    ).replace_schema_metadata(None)
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary)
 
@@ -58,14 +67,20 @@ def read_rows(path: Path, kind: type[R], what: str, schema: pa.Schema) -> list[R
     """Rows of a parquet file as instances of the dataclass `kind`, whose fields are the columns. Raises ArtifactError."""
     table = _read(path, what)
     if not table.schema.equals(schema):
-        raise damaged(path, f"{what} with the columns {', '.join(schema.names)}", ", ".join(table.schema.names))
+        raise damaged(
+            path,
+            f"{what} with the columns {', '.join(schema.names)}",
+            ", ".join(table.schema.names),
+        )
     columns: list[list[Any]] = [column.to_pylist() for column in table.columns]
     return [kind(*row) for row in zip(*columns, strict=True)]
 
 
 def _read(path: Path, what: str) -> pa.Table:
     try:
-        with pq.ParquetFile(path) as file:  # without threads: where none can start, Arrow waits for ever
+        with pq.ParquetFile(
+            path
+        ) as file:  # without threads: where none can start, Arrow waits for ever
             return file.read(use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise damaged(path, what, error) from error

@@ -33,19 +33,24 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def weights_sha256(module: nn.Module) -> str:
-    """Hex SHA-256 of a network's weights. That of a codec identifies its codes and priors."""
+    """Hex SHA-256 of a network's weights. The hash of a codec identifies its codes and priors."""
     return tensors_sha256(stored_weights(module))
 
 
 def under(prefix: str, tensors: Mapping[str, V]) -> dict[str, V]:
     """The tensors whose names start with `prefix`, without it."""
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+    }
 
 
 def stored_weights(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
     """A network's weights as files have them: what is learnt by gradients in half precision, all else as it is."""
     learnt = {name for name, _ in module.named_parameters()}
-    return {prefix + name: value.half() if name in learnt else value for name, value in module.state_dict().items()}
+    return {
+        prefix + name: value.half() if name in learnt else value
+        for name, value in module.state_dict().items()
+    }
 
 
 def stored_shapes(module: nn.Module, prefix: str = "") -> dict[str, "StoredTensor"]:
@@ -59,7 +64,7 @@ def stored_shapes(module: nn.Module, prefix: str = "") -> dict[str, "StoredTenso
 
 
 class AtMost(TorchFunctionMode):
-    """Within it networks of at most so many numbers can be built; raises ArtifactError before it makes a tensor too many.
+    """Context that limits the size of networks built in it; raises ArtifactError before it makes a tensor too many.
 
     For networks that a file describes. The meta device would need no memory, but imports torch's compiler, for a second.
     """
@@ -71,13 +76,19 @@ class AtMost(TorchFunctionMode):
         self._left = numbers
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func in self.MAKERS:
             size = args if isinstance(args[0], int) else args[0]
             self._left -= math.prod(size)
         if self._left < 0:
-            raise ArtifactError("expected the tensors that its metadata describes, found others: fewer numbers")
+            raise ArtifactError(
+                "expected the tensors that its metadata describes, found others: fewer numbers"
+            )
         return func(*args, **kwargs or {})
 
 
@@ -91,7 +102,15 @@ def round_weights(module: M) -> M:
 
 def save_weights(path: Path, module: nn.Module) -> None:
     """Write a network's weights as safetensors, atomically."""
-    write_bytes(path, save({key: value.detach().cpu().contiguous() for key, value in stored_weights(module).items()}))
+    write_bytes(
+        path,
+        save(
+            {
+                key: value.detach().cpu().contiguous()
+                for key, value in stored_weights(module).items()
+            }
+        ),
+    )
 
 
 def load_weights(path: Path, module: M) -> M:
@@ -132,15 +151,23 @@ def read_header(path: Path, kind: Kind) -> tuple[dict[str, Any], dict[str, Store
     text = _header_text(path, expected, kind.header_bytes)
     try:
         header = _parsed(text)
-        if json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode() != text.rstrip(b" "):
+        if json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode() != text.rstrip(
+            b" "
+        ):
             raise ValueError("a header that is not as it was written")  # as JSON it means the same
         with safe_open(path, framework="numpy"):
             pass  # checks the tensors against the size of the file
         values = _own_values(header.pop("__metadata__", None) or {}, kind)
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{expected} a damaged file ({one_line(error)}); copy or download it again") from error
+        raise ArtifactError(
+            f"{expected} a damaged file ({one_line(error)}); copy or download it again"
+        ) from error
     own = kind.own
-    if not isinstance(values, dict) or values.get("format", own["format"]) != own["format"] or "version" not in values:
+    if (
+        not isinstance(values, dict)
+        or values.get("format", own["format"]) != own["format"]
+        or "version" not in values
+    ):
         raise ArtifactError(f"{expected} another kind of safetensors file; check the path")
     if values["version"] != own["version"]:
         version, other = ".".join(map(str, own["version"])), one_line(repr(values["version"]), 80)
@@ -148,7 +175,10 @@ def read_header(path: Path, kind: Kind) -> tuple[dict[str, Any], dict[str, Store
             f"{path}: expected format version {version}, found {other}; {kind.again}, or use the version of Distill that "
             "wrote it"
         )
-    return values, {name: StoredTensor(tensor["dtype"], tuple(tensor["shape"])) for name, tensor in header.items()}
+    return values, {
+        name: StoredTensor(tensor["dtype"], tuple(tensor["shape"]))
+        for name, tensor in header.items()
+    }
 
 
 def _header_text(path: Path, expected: str, most: int) -> bytes:
@@ -165,7 +195,9 @@ def _header_text(path: Path, expected: str, most: int) -> bytes:
     except FileNotFoundError as error:
         raise ArtifactError(f"{expected} no such file; check the path") from error
     except OSError as error:
-        raise ArtifactError(f"{expected} a file that cannot be read ({error.strerror or error})") from error
+        raise ArtifactError(
+            f"{expected} a file that cannot be read ({error.strerror or error})"
+        ) from error
     if not is_utf8(str(path)):
         raise ArtifactError(
             f"{path}: expected a path in UTF-8, found other bytes in it; rename it, or set a UTF-8 locale"
@@ -185,7 +217,9 @@ def _own_values(metadata: dict[str, str], kind: Kind) -> Any:
     if len(text) > kind.json_bytes:
         raise ValueError(f"{len(text)} bytes of {kind.key}, more than {kind.json_bytes}")
     values = _parsed(text)
-    if canonical_json(values).encode() != text:  # fails on a lone surrogate, too, which no terminal can show
+    if (
+        canonical_json(values).encode() != text
+    ):  # fails on a lone surrogate, too, which no terminal can show
         raise ValueError(f"{kind.key} that is not as it was written")
     if _depth(values) > kind.depth:
         raise ValueError(f"{kind.key} nested deeper than {kind.depth}")
@@ -193,7 +227,9 @@ def _own_values(metadata: dict[str, str], kind: Kind) -> Any:
 
 
 def _parsed(data: bytes) -> Any:
-    return json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
+    return json.loads(
+        data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite
+    )
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

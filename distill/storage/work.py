@@ -17,7 +17,14 @@ from typing import ClassVar, TypeVar
 from distill.code_version import code_sha256
 from distill.storage.files import remove_folder, sha256_json
 
-LIBRARIES = ("av", "numpy", "safetensors", "soundfile", "soxr", "torch")  # whose version a result may depend on
+LIBRARIES = (
+    "av",
+    "numpy",
+    "safetensors",
+    "soundfile",
+    "soxr",
+    "torch",
+)  # whose version a result may depend on
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,7 +33,7 @@ R = TypeVar("R")
 class Executor:
     """Makes calls that do not depend on each other: here one after the other, in this process, with its devices.
 
-    A call may use so many `processors` by itself. Those of a subclass, which `is_here` tells, are made elsewhere: function,
+    A call may use `processors` processors. A subclass, as `is_here` tells, makes calls elsewhere: function,
     items and results are pickled on the way.
     """
 
@@ -35,7 +42,12 @@ class Executor:
     def __init__(self, processors: int = 1) -> None:
         self.processors = processors
 
-    def map(self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]) -> Iterator[tuple[T, R]]:  # noqa: ARG002 - for others
+    def map(
+        self,
+        function: Callable[[T], R],
+        items: Iterable[T],
+        folders: Sequence[Path],  # noqa: ARG002 - for subclasses
+    ) -> Iterator[tuple[T, R]]:
         """Call with each item; pairs of item and result as they are done. Raises what the function raises.
 
         `folders` are absolute: what calls read and write, which another computer has to see at the same paths.
@@ -50,7 +62,7 @@ class Cache:
     """Results in a folder, of one version of what makes them: each a file or folder named by its key."""
 
     def __init__(self, folder: Path, version: str) -> None:
-        """`version` is that of `work_version`."""
+        """`version` comes from `work_version`."""
         self._root = folder.absolute()
         self.folder = self._root / version
 
@@ -60,8 +72,12 @@ class Cache:
         return path.exists() and not _doubt(path).exists()
 
     def keep_only(self, paths: Collection[Path]) -> None:
-        """Remove all other results, and those of other versions."""
-        others = {*self._root.glob("*"), *self.folder.glob("*")} - {self.folder, *paths, *map(_doubt, paths)}
+        """Remove all other results, also of other versions."""
+        others = {*self._root.glob("*"), *self.folder.glob("*")} - {
+            self.folder,
+            *paths,
+            *map(_doubt, paths),
+        }
         for path in others:
             if path.is_dir():
                 remove_folder(path)
@@ -121,8 +137,8 @@ def cut_blocks(names: Sequence[str], sizes: Sequence[int], items: int, size: int
     """Cut items, given by names and sizes, into blocks of about `items` items each.
 
     A new item changes its own block and no other: content-defined chunking, as Muthitacharoen, Chen and Mazières, "A
-    Low-bandwidth Network File System" (SOSP 2001) cut files. A block has at most twice as many items, and more than one
-    only while their sizes add up to `size` or less.
+    Low-bandwidth Network File System" (SOSP 2001) cut files. A block has at most `2 * items` items, and more than one
+    only while their sizes add up to at most `size`.
     """
     begins: list[int] = []
     begin, total = 0, 0
@@ -137,7 +153,7 @@ def cut_blocks(names: Sequence[str], sizes: Sequence[int], items: int, size: int
 
 
 def _doubt(path: Path) -> Path:
-    """The file beside a result that tells that it is to be made again."""
+    """File next to a result; it marks the result to be made again."""
     return path.with_name(f"{path.name}.doubt")
 
 

@@ -1,4 +1,4 @@
-"""What a training writes: a checkpoint to resume from, and in the end its artefact."""
+"""Files of a training: a checkpoint to resume from, and in the end its artefact."""
 
 import json
 import logging
@@ -13,12 +13,25 @@ from torch import Tensor, nn
 
 from distill.errors import ArtifactError
 from distill.params import Settings, first_problem
-from distill.storage.files import atomic_folder, damaged, read_json, remove_folder, write_bytes, write_json
+from distill.storage.files import (
+    atomic_folder,
+    damaged,
+    read_json,
+    remove_folder,
+    write_bytes,
+    write_json,
+)
 from distill.storage.tables import read_frame, write_history
 from distill.storage.weights import save_weights, tensors_sha256
 
 WEIGHTS = "model.safetensors"
-DAMAGES = (OSError, SafetensorError, KeyError, TypeError, ValueError)  # of reading a file that is not whole
+DAMAGES = (
+    OSError,
+    SafetensorError,
+    KeyError,
+    TypeError,
+    ValueError,
+)  # of reading a file that is not whole
 CURVES = (
     "train_loss",
     "val_loss",
@@ -37,7 +50,7 @@ C = TypeVar("C", bound=Settings)
 class CheckpointStore:
     """The newest checkpoints of a training run, in a folder named by the fingerprint of its inputs and settings.
 
-    Each is one safetensors file, whole in itself: tensors, with those of the best weights so far, and what JSON can hold
+    Each is one safetensors file, whole in itself: tensors, also of the best weights so far, and JSON values
     in its header; no pickle. Training goes on from the newest: to go back to another, delete those after it. Beside them
     lie results of slow work around the training, by name, each in a file of the same form.
     """
@@ -59,7 +72,7 @@ class CheckpointStore:
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and values of the newest checkpoint that is not damaged, both empty without a checkpoint.
 
-        Says in a warning which ones are damaged, and deletes them. Raises ArtifactError where all are.
+        Damaged files are named in a warning and deleted. Raises ArtifactError where all are.
         """
         problems: dict[Path, Exception] = {}
         for path in reversed(self.paths):
@@ -84,14 +97,18 @@ class CheckpointStore:
         write_bytes(self.folder / f"{name}.safetensors", save(on_cpu, header))
 
     def kept(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and values that `keep` wrote, both empty where there are none; a damaged file is deleted with a warning."""
+        """Tensors and values that `keep` wrote, both empty without a file; a damaged file is deleted with a warning."""
         path = self.folder / f"{name}.safetensors"
         if not path.exists():
             return {}, {}
         try:
             return _read(path)
         except DAMAGES as error:
-            logger.warning("%s: expected earlier work, found a damaged file (%s); it is done again", path, error)
+            logger.warning(
+                "%s: expected earlier work, found a damaged file (%s); it is done again",
+                path,
+                error,
+            )
             path.unlink(missing_ok=True)
             return {}, {}
 
@@ -163,9 +180,9 @@ def save_artifact(
 
 def is_artifact(folder: Path, config: Settings) -> bool:
     """Whether a folder has the artefact with this `config.json`, which is written whole or not at all."""
-    return folder.exists() and read_json(folder / "config.json", "the settings of a model") == config.model_dump(
-        mode="json"
-    )
+    return folder.exists() and read_json(
+        folder / "config.json", "the settings of a model"
+    ) == config.model_dump(mode="json")
 
 
 def load_config(folder: Path, kind: type[C]) -> C:
@@ -182,7 +199,11 @@ def loss_curves(folder: Path, name: str) -> dict[str, list[float]]:
     frame = read_frame(folder / "history.parquet", "the history of a training")
     trained = frame[frame["epoch"] > 0]  # the initial weights have no loss on training data
     return curves_of(
-        [{str(key): float(value) for key, value in row.items()} for row in trained.to_dict("records")], name
+        [
+            {str(key): float(value) for key, value in row.items()}
+            for row in trained.to_dict("records")
+        ],
+        name,
     )
 
 
@@ -190,5 +211,7 @@ def curves_of(history: Sequence[Mapping[str, float]], name: str) -> dict[str, li
     """Losses by epoch that every row of a history has, as `<name>/<loss>`; at most 1000 points each."""
     rows = history[:: max(1, -(-len(history) // 1000))]
     return {
-        f"{name}/{loss}": [row[loss] for row in rows] for loss in CURVES if rows and all(loss in row for row in rows)
+        f"{name}/{loss}": [row[loss] for row in rows]
+        for loss in CURVES
+        if rows and all(loss in row for row in rows)
     }

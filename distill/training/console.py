@@ -16,14 +16,18 @@ from distill.training.events import (
 )
 
 Observer = Callable[[Any], object]
-"""Gets every event of a training, in order: those of `Trainer`, each followed by those of its task."""
+"""Gets every event of a training, in order: each event of `Trainer`, followed by events of its task."""
 
 
 def public_events(callback: Callable[[Any], None] | None) -> tuple[Observer, ...]:
     """Observer that gives a caller's function, where there is one, the public events alone."""
     if not callback:
         return ()
-    return (lambda event: None if isinstance(event, Start | Step | Epoch | TrainingResult) else callback(event),)
+    return (
+        lambda event: (
+            None if isinstance(event, Start | Step | Epoch | TrainingResult) else callback(event)
+        ),
+    )
 
 
 class ToConsole:

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 def device_of(execution: Execution) -> torch.device:
     """The GPU, if there is one and `execution` does not say otherwise, or the CPU.
 
-    Raises ParamsError when the machine has no such device.
+    Raises ParamsError when the machine lacks the device.
     """
     has_cuda = torch.cuda.is_available()
     if execution.device == "cuda" and not has_cuda:
-        raise ParamsError("DISTILL_DEVICE: expected a CUDA device, found none on this computer; use auto or cpu")
+        raise ParamsError(
+            "DISTILL_DEVICE: expected a CUDA device, found none on this computer; use auto or cpu"
+        )
     return torch.device("cuda" if has_cuda and execution.device != "cpu" else "cpu")
 
 
@@ -33,7 +35,7 @@ def device_of(execution: Execution) -> torch.device:
 def usual_tensors() -> Iterator[None]:
     """Let PyTorch make tensors as usual, float32 on the CPU, though the program that calls Distill has other defaults.
 
-    The type is that of all threads meanwhile.
+    The type applies to all threads meanwhile.
     """
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     torch.set_default_dtype(torch.float32)
@@ -47,12 +49,14 @@ def usual_tensors() -> Iterator[None]:
 def make_fabric(execution: Execution) -> "Fabric":
     """Make the Fabric of the device and precision in `execution`; under `torchrun` one process of several (DDP).
 
-    Raises ParamsError when the machine has no such device.
+    Raises ParamsError when the machine lacks the device.
     """
     device = device_of(execution).type
     from lightning_fabric import Fabric
 
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision on stderr
+    logging.getLogger("lightning_fabric").setLevel(
+        logging.WARNING
+    )  # it announces its precision on stderr
     fabric = Fabric(accelerator=device, **_precision(execution, device), **_processes(device))
     fabric.launch()
     return fabric
@@ -68,7 +72,9 @@ def _precision(execution: Execution, device: str) -> dict[str, Any]:
         def convert_input(self, data: Any) -> Any:
             return data
 
-    is_fast = torch.cuda.is_bf16_supported if device == "cuda" else torch.cpu._is_avx512_bf16_supported
+    is_fast = (
+        torch.cuda.is_bf16_supported if device == "cuda" else torch.cpu._is_avx512_bf16_supported
+    )
     if execution.precision == "bf16" or (execution.precision == "auto" and is_fast()):
         return {"plugins": [UnconvertedInputs("bf16-mixed", device)]}
     return {"precision": "32-true"}
@@ -81,7 +87,9 @@ def _processes(device: str) -> dict[str, Any]:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1:
         return {"devices": 1}
-    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # of depthwise convolutions
+    warnings.filterwarnings(
+        "ignore", "Grad strides do not match bucket view strides"
+    )  # of depthwise convolutions
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     strategy = DDPStrategy(process_group_backend="nccl" if device == "cuda" else "gloo")
     return {"devices": here, "num_nodes": processes // here, "strategy": strategy}
@@ -110,7 +118,9 @@ class Distributed:
         """Set `signal` and `cancelled` where any of the processes was asked to stop."""
         flags = [*(interruption.signal == number for number in SIGNALS), cancel()]
         *signals, cancelled = self.sum(torch.tensor(flags, dtype=torch.float32)).tolist()
-        self.signal = next((number for number, sent in zip(SIGNALS, signals, strict=True) if sent), None)
+        self.signal = next(
+            (number for number, sent in zip(SIGNALS, signals, strict=True) if sent), None
+        )
         self.cancelled = cancelled > 0
 
     def sum(self, values: Tensor) -> Tensor:
@@ -123,13 +133,18 @@ class Distributed:
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
         """Means of `values` over all processes."""
-        sums = self.sum(torch.tensor(list(values.values()), dtype=torch.float64)) / self.fabric.world_size
+        sums = (
+            self.sum(torch.tensor(list(values.values()), dtype=torch.float64))
+            / self.fabric.world_size
+        )
         return dict(zip(values, sums.tolist(), strict=True))
 
     def from_first(self, values: Mapping[str, float]) -> dict[str, float]:
         """The values of the first process: all processes must decide on the same values."""
         own = [value if self.fabric.global_rank == 0 else 0.0 for value in values.values()]
-        return dict(zip(values, self.sum(torch.tensor(own, dtype=torch.float64)).tolist(), strict=True))
+        return dict(
+            zip(values, self.sum(torch.tensor(own, dtype=torch.float64)).tolist(), strict=True)
+        )
 
     def decide(self, value: float) -> float:
         """The value of the first process."""

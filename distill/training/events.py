@@ -1,4 +1,4 @@
-"""Events of training. Fields of the public ones are fixed: they are the metric names in MLflow. Their `epoch` is from 0.
+"""Events of training. Fields of public events are fixed: they are the metric names in MLflow. Their `epoch` is from 0.
 
 `Start`, `Step` and `Epoch` are the trainer's own, the same for every task; a task adds events of its own to the last two.
 """
@@ -39,9 +39,14 @@ HEALTH = ("utilization", "perplexity", "dead_codes")
 
 def health_from_metrics(metrics: Mapping[str, float]) -> CodebookHealth:
     """Codebook health from metrics `codebook/level_<level>/<name>`, in the order of the levels."""
-    names = [name.split("/")[1] for name in metrics if name.startswith("codebook/") and name.endswith(HEALTH[0])]
+    names = [
+        name.split("/")[1]
+        for name in metrics
+        if name.startswith("codebook/") and name.endswith(HEALTH[0])
+    ]
     return {
-        level: {name: metrics[f"codebook/{level}/{name}"] for name in HEALTH} for level in sorted(names, key=by_level)
+        level: {name: metrics[f"codebook/{level}/{name}"] for name in HEALTH}
+        for level in sorted(names, key=by_level)
     }
 
 
@@ -96,14 +101,18 @@ class Epoch:
     @property
     def all_metrics(self) -> dict[str, float]:
         """The metrics with the time and the learning rate of the epoch."""
-        return {**self.metrics, "learning_rate": self.learning_rate, "epoch_time_s": self.epoch_time_s}
+        return {
+            **self.metrics,
+            "learning_rate": self.learning_rate,
+            "epoch_time_s": self.epoch_time_s,
+        }
 
 
 @dataclass(frozen=True)
 class VQStepMetrics:
     """An optimiser step of the codec; `step` counts from 1 in the epoch, of `total_steps`, and `overall_step` in all.
 
-    `codebook_health` is that of the last complete epoch, {} before.
+    `codebook_health` describes the last complete epoch, {} before.
     """
 
     epoch: int
@@ -187,7 +196,7 @@ class PriorMemoryMetrics:
 
 @dataclass(frozen=True)
 class PriorTrainingCompleteEvent:
-    """The end of prior training. The weights kept are those of `best_perplexity`."""
+    """The end of prior training. The kept weights have `best_perplexity`."""
 
     final_train_loss: float
     final_val_loss: float
@@ -199,7 +208,7 @@ class PriorTrainingCompleteEvent:
 
 @dataclass(frozen=True)
 class WatchMetrics:
-    """A probe of a training: a figure of a fixed batch of training data, and what a task `inspected` beside it.
+    """A probe of a training: a metric of a fixed batch of training data, and what a task `inspected` in addition.
 
     It is the "perplexity" of a prior, the "recon_loss" of a codec. `change` is relative to its moving average.
     """
@@ -255,7 +264,10 @@ class TrainingResult:
     def rows(self) -> list[dict[str, float]]:
         """Metrics by epoch, from the initial weights, epoch 0, where they were measured; `is_kept` is 1 for the weights kept."""
         start = [{**self.start_metrics, "epoch": 0}] if self.start_metrics else []
-        return [{**row, "is_kept": int(row["epoch"] == self.best_epoch)} for row in (*start, *self.history)]
+        return [
+            {**row, "is_kept": int(row["epoch"] == self.best_epoch)}
+            for row in (*start, *self.history)
+        ]
 
     @property
     def further_remarks(self) -> list[str]:
@@ -264,7 +276,7 @@ class TrainingResult:
 
     @property
     def summary(self) -> str:
-        """Which weights are kept, with their losses and those at the end."""
+        """Kept weights, their losses, and the losses at the end."""
         best, text = self.best_metrics, kept_weights(self.best_epoch, len(self.history))
         if self.best_epoch:
             text += f", loss {best['train_loss']:.3f}"
@@ -275,7 +287,7 @@ class TrainingResult:
 
 
 def kept_weights(best_epoch: int, epochs: int) -> str:
-    """Which weights a training of some epochs kept: those of its best epoch, or where that is 0 the initial ones."""
+    """Sentence on the weights that a training kept: of its best epoch, or the initial weights for epoch 0."""
     if best_epoch:
         return f"best epoch {best_epoch} of {epochs}"
     better = f"no epoch of {epochs} was better on held-out recordings by enough"
@@ -284,4 +296,6 @@ def kept_weights(best_epoch: int, epochs: int) -> str:
 
 Watched = WatchMetrics | RollbackEvent
 VQEvent = VQStepMetrics | VQEpochMetrics | Watched
-PriorEvent = PriorStepMetrics | PriorEpochMetrics | PriorMemoryMetrics | PriorTrainingCompleteEvent | Watched
+PriorEvent = (
+    PriorStepMetrics | PriorEpochMetrics | PriorMemoryMetrics | PriorTrainingCompleteEvent | Watched
+)

@@ -31,7 +31,10 @@ def raise_on_signals() -> None:
     """Let SIGTERM and SIGHUP raise Interrupted, as Ctrl-C raises KeyboardInterrupt; not where they are ignored (nohup)."""
 
     def terminate(number: int, _: FrameType | None) -> None:
-        raise Interrupted(f"interrupted by {signal.Signals(number).name}; nothing half-written was kept", 128 + number)
+        raise Interrupted(
+            f"interrupted by {signal.Signals(number).name}; nothing half-written was kept",
+            128 + number,
+        )
 
     for number in ENDING:
         if not is_ignored(number):
@@ -54,7 +57,9 @@ def catch_interruption() -> Iterator[Interruption]:
         interruption.signal = number
         restore()
         with suppress(OSError):
-            os.write(2, HEARD)  # a handler may run amid a write to sys.stderr, which cannot be entered twice
+            os.write(
+                2, HEARD
+            )  # a handler may run amid a write to sys.stderr, which cannot be entered twice
 
     previous = {number: signal.getsignal(number) for number in SIGNALS if not is_ignored(number)}
     for number in previous:

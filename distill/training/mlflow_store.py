@@ -19,7 +19,9 @@ SQLITE = "sqlite:///"
 
 # The table of runs that a link opens: the best priors first. MLflow keeps this, as a shared view, in a tag.
 VIEW = "best"
-BEST = tuple(f"metrics.`best/{name}`" for name in ("val_bits_per_second", "val_perplexity", "epoch"))
+BEST = tuple(
+    f"metrics.`best/{name}`" for name in ("val_bits_per_second", "val_perplexity", "epoch")
+)
 COLUMNS = (*BEST, *(f"metrics.`audition/{verdict}`" for verdict in ("new", "close", "copies")))
 TABLE = {
     "orderByKey": BEST[0],
@@ -70,24 +72,30 @@ def _client(uri: str) -> Any:
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints tracebacks of what it raises
+    logging.getLogger("mlflow.store.db.utils").setLevel(
+        logging.CRITICAL
+    )  # it prints tracebacks of what it raises
     from mlflow.tracking import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
 
 
 def experiment_name() -> str:
-    """Name of the experiment: that of MLFLOW_EXPERIMENT_NAME if set, else `distill`."""
+    """Name of the experiment: MLFLOW_EXPERIMENT_NAME if set, else `distill`."""
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
 
 
 def find_experiment(client: Any) -> Any:
-    """The experiment of MLFLOW_EXPERIMENT_ID if set, else the one with `experiment_name`; None before the first run.
+    """The experiment of MLFLOW_EXPERIMENT_ID if set, else the experiment `experiment_name`; None before the first run.
 
     Raises what MLflow raises, for an id that the store does not have.
     """
     number = os.environ.get("MLFLOW_EXPERIMENT_ID")
-    return client.get_experiment(number) if number else client.get_experiment_by_name(experiment_name())
+    return (
+        client.get_experiment(number)
+        if number
+        else client.get_experiment_by_name(experiment_name())
+    )
 
 
 def experiment_of(client: Any, root: Path) -> str:
@@ -100,13 +108,18 @@ def experiment_of(client: Any, root: Path) -> str:
     if experiment is not None and experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
         logger.warning(
-            "MLflow: the experiment %s was deleted; it is restored with its runs, to record this one", experiment.name
+            "MLflow: the experiment %s was deleted; it is restored with its runs, to record this one",
+            experiment.name,
         )
     if os.environ.get("MLFLOW_EXPERIMENT_ID"):
         return str(experiment.experiment_id)
     if warn_of_move(client, root):
-        client.rename_experiment(experiment.experiment_id, f"{name} in {experiment.artifact_location}")
-        if back := client.get_experiment_by_name(f"{name} in {_artifacts_in(root)}"):  # the project is where it was
+        client.rename_experiment(
+            experiment.experiment_id, f"{name} in {experiment.artifact_location}"
+        )
+        if back := client.get_experiment_by_name(
+            f"{name} in {_artifacts_in(root)}"
+        ):  # the project is where it was
             client.rename_experiment(back.experiment_id, name)
     if experiment := client.get_experiment_by_name(name):
         return str(experiment.experiment_id)
@@ -142,7 +155,14 @@ def page_command(root: Path, port: int) -> list[str]:
     """The command that serves MLflow's page of the store of a folder on this computer; its database is made first."""
     uri = tracking_uri(root)
     warn_of_move(client_of(uri), root)
-    flags = ["--default-artifact-root", str(root / "mlruns"), "--host", "127.0.0.1", "--port", str(port)]
+    flags = [
+        "--default-artifact-root",
+        str(root / "mlruns"),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     return [sys.executable, "-P", "-m", "mlflow", "ui", "--backend-store-uri", uri, *flags]
 
 
@@ -152,7 +172,9 @@ def runs_address(root: Path, port: int) -> str:
     experiment = find_experiment(client)
     if experiment is None:
         return address
-    client.set_experiment_tag(experiment.experiment_id, f"mlflow.sharedViewState.{VIEW}", json.dumps(TABLE))
+    client.set_experiment_tag(
+        experiment.experiment_id, f"mlflow.sharedViewState.{VIEW}", json.dumps(TABLE)
+    )
     return f"{address}/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
 
@@ -175,7 +197,9 @@ def monitor_of(run_id: str, uri: str) -> Any:
     """MLflow's thread that adds the load of the computer to a run, every ten seconds."""
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-    logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)  # a store that fails is said once, by us
+    logging.getLogger("mlflow.system_metrics").setLevel(
+        logging.CRITICAL
+    )  # a failing store is reported once, by us
     make: Any = SystemMetricsMonitor  # it has no types
     monitor = make(run_id, resume_logging=True, tracking_uri=uri)
     monitor.start()

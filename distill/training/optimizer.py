@@ -15,7 +15,9 @@ from distill.training.task import TrainerSettings
 Tensors = dict[str, Tensor]
 
 
-def learning_rate_at(step: int, total_steps: int, settings: TrainerSettings, time_share: float = 0.0) -> float:
+def learning_rate_at(
+    step: int, total_steps: int, settings: TrainerSettings, time_share: float = 0.0
+) -> float:
     """Learning rate of a step, counted from 0: linear warm-up, then a cosine down to 5 % of the peak.
 
     The cosine follows the larger of two shares: of the steps, and `time_share`, of the budget.
@@ -34,24 +36,30 @@ class OptimizerStep:
 
     `wrapped` is Fabric's wrapper, which computes losses. The average is exponential (Polyak and Juditsky 1992); early in
     training its decay is lower, as polynomial averages have it (Shamir and Zhang 2013, arXiv 1212.1824): with a power of 3
-    the last third of the steps weighs most, with 1 all weigh as much as the initial weights.
+    the last third of the steps weighs most, with 1 all steps and the initial weights weigh the same.
     """
 
     def __init__(self, model: nn.Module, settings: TrainerSettings, fabric: Fabric) -> None:
         self.model, self.settings, self.fabric = model, settings, fabric
         groups = _parameter_groups(model, settings)
-        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
+        optimizer = torch.optim.AdamW(
+            groups, lr=settings.learning_rate, betas=settings.betas, fused=True
+        )
         self.wrapped, self.optimizer = fabric.setup(model, optimizer)
         self.average: Tensors = {}
         if settings.average:
-            self.average = {name: value.detach().clone() for name, value in model.named_parameters()}
+            self.average = {
+                name: value.detach().clone() for name, value in model.named_parameters()
+            }
 
     def backward(self, objective: Tensor) -> float:
         """Compute and clip the gradients of the objective. Returns their norm before clipping."""
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(objective)
         most = self.settings.gradient_clip
-        norm = self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=most, error_if_nonfinite=False)
+        norm = self.fabric.clip_gradients(
+            self.wrapped, self.optimizer, max_norm=most, error_if_nonfinite=False
+        )
         return float(norm or 0.0)
 
     @torch.no_grad()
@@ -61,12 +69,16 @@ class OptimizerStep:
             group["lr"] = rate * group["rate_share"]
         self.optimizer.step()
         if self.average:
-            decay = min(self.settings.average, (1 + steps) / (1 + steps + self.settings.average_power))
-            torch._foreach_lerp_(list(self.average.values()), list(self.model.parameters()), 1 - decay)
+            decay = min(
+                self.settings.average, (1 + steps) / (1 + steps + self.settings.average_power)
+            )
+            torch._foreach_lerp_(
+                list(self.average.values()), list(self.model.parameters()), 1 - decay
+            )
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Context in which the network has its averaged weights, where there are any."""
+        """Context in which the network has its averaged weights, if any."""
         self._swap()
         try:
             yield
@@ -88,7 +100,11 @@ class OptimizerStep:
         return {
             **{f"model.{key}": value for key, value in self.model.state_dict().items()},
             **{f"average.{key}": value for key, value in self.average.items()},
-            **{f"optimizer.{n}.{name}": value for n, values in moments.items() for name, value in values.items()},
+            **{
+                f"optimizer.{n}.{name}": value
+                for n, values in moments.items()
+                for name, value in values.items()
+            },
         }
 
     def load_state(self, tensors: Tensors) -> None:
@@ -100,13 +116,22 @@ class OptimizerStep:
         for key, value in under("optimizer.", tensors).items():
             number, name = key.split(".", 1)
             state.setdefault(int(number), {})[name] = value.clone()  # the optimiser works in place
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.optimizer.load_state_dict(
+            {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
 
 
 def _parameter_groups(model: nn.Module, settings: TrainerSettings) -> list[dict[str, Any]]:
     """Parameter groups: weight decay for matrices and kernels alone, `rate_shares` for some parts."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, value in model.named_parameters():
-        share = next((share for part, share in settings.rate_shares.items() if name.startswith(part)), 1.0)
-        groups.setdefault((share, settings.weight_decay if value.ndim > 1 else 0.0), []).append(value)
-    return [{"params": values, "weight_decay": decay, "rate_share": share} for (share, decay), values in groups.items()]
+        share = next(
+            (share for part, share in settings.rate_shares.items() if name.startswith(part)), 1.0
+        )
+        groups.setdefault((share, settings.weight_decay if value.ndim > 1 else 0.0), []).append(
+            value
+        )
+    return [
+        {"params": values, "weight_decay": decay, "rate_share": share}
+        for (share, decay), values in groups.items()
+    ]

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from distill.training.events import WatchMetrics
 
 MAX_ROLLBACKS = 3
-MAX_BAD_STEPS = 3  # in a row, not finite: fewer are skipped, so many are rolled back
-EARLY_PROBES = frozenset({1, 2, 3, 4, 8, 16, 32})  # steps; a training of any length is watched from its beginning
-EARLY_ALLOWANCE = 7.5  # over the number of steps: what figures may rise by when training has just begun
+MAX_BAD_STEPS = 3  # NaN or infinite steps in a row that cause a rollback; fewer are skipped
+EARLY_PROBES = frozenset(
+    {1, 2, 3, 4, 8, 16, 32}
+)  # steps; a training of any length is watched from its beginning
+EARLY_ALLOWANCE = (
+    7.5  # over the number of steps: what figures may rise by when training has just begun
+)
 WATCH_STEPS = 50  # between the later probes
 
 
@@ -41,7 +45,9 @@ class SpikeDetector:
         if not is_spike:
             if self.average:
                 self.changes = [*self.changes, change][-100:]
-                self.average += 0.5 * (value - self.average)  # a fixed probe is not noisy, and a slow mean would lag
+                self.average += 0.5 * (
+                    value - self.average
+                )  # a fixed probe is not noisy, and a slow mean would lag
             else:
                 self.average = value
             self.seen += 1

@@ -35,10 +35,10 @@ def about_corpus(params: Params, sha256: str, sample_rate: int, recordings: int)
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What a training runs with: processes, checkpoints, observers, and who may ask it to stop.
+    """Environment of a training: processes, checkpoints, observers, and who may ask it to stop.
 
     `interruption` ends it by Interrupted, after saving; `cancel`, once it returns True, as a success within a step, with
-    the best weights so far. `console` shows work beside the training, and `tracker` keeps what comes of it; by default
+    the best weights so far. `console` shows other work of the stage, and `tracker` records the results; by default
     neither does.
     """
 
@@ -91,7 +91,11 @@ def tracked_run(
     """
     is_first = fabric.global_rank == 0
     fingerprint = sha256_json({"stage": stage, "inputs": inputs, "settings": settings})
-    resumed_with = {"fingerprint": fingerprint, "code": code_sha256(stage), "torch": torch.__version__}
+    resumed_with = {
+        "fingerprint": fingerprint,
+        "code": code_sha256(stage),
+        "torch": torch.__version__,
+    }
     with (
         catch_interruption() as interruption,
         Tracker(tracking_root, stage, fingerprint, settings, is_first, about, derived) as tracker,
@@ -101,13 +105,19 @@ def tracked_run(
         # Who watches a command removes an earlier file before it starts: one that is there is for this training.
         if VARIABLE not in os.environ and stop.exists():
             stop.unlink(missing_ok=True)
-            console.say(f"{stop} was there before training began and is removed; make it again to stop early")
+            console.say(
+                f"{stop} was there before training began and is removed; make it again to stop early"
+            )
         store = CheckpointStore(state / "checkpoints" / sha256_json(resumed_with)[:24])
         observers = (show(console), tracker)
-        yield Run(fabric, store, observers, interruption, stop.exists, console, tracker, fingerprint)
+        yield Run(
+            fabric, store, observers, interruption, stop.exists, console, tracker, fingerprint
+        )
         stop.unlink(missing_ok=True)
         if interruption.signal is not None:  # it came after the last step that would have seen it
-            raise_interrupted(interruption.signal, "training is done and saved; run the same command to continue")
+            raise_interrupted(
+                interruption.signal, "training is done and saved; run the same command to continue"
+            )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

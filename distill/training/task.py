@@ -1,4 +1,4 @@
-"""What differs between trainings: the task, its settings, and the record of its result."""
+"""Parts in which trainings differ: the task, its settings, and the record of its result."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ B = TypeVar("B")
 class Task(ABC, Generic[B]):
     """A network with its data and losses, as `Trainer` trains it. `B` is a batch, already on its device.
 
-    `held_out_losses` are those of parts of the held-out sound at the last `validate`: they tell whether the best epoch
+    `held_out_losses` belong to parts of the held-out sound at the last `validate`: they tell whether the best epoch
     is better than the initial weights by more than chance. Where they are empty any lower "val_loss" is better.
     """
 
@@ -73,10 +73,12 @@ class TrainerSettings:
     warmup_steps: int
     patience: int  # epochs in a row without a notable gain, after which training ends; 0: any
     seed: int
-    rate_shares: Mapping[str, float] = field(default_factory=dict)  # prefix of parameters: factor of the learning rate
+    rate_shares: Mapping[str, float] = field(
+        default_factory=dict
+    )  # prefix of parameters: factor of the learning rate
     validate_initial: bool = False  # validate the initial weights, too: they may be the best
     average: float = 0.0  # decay of the weights' moving average, which is validated and kept; 0: the weights themselves
-    average_power: int = 3  # early in training a step's weights count in it by their number to this power less one
+    average_power: int = 3  # early in training a step counts in the average by its number to the power of this minus 1
     least_gain: float = 0.0  # share of the initial held-out loss that the first epoch gains, or it is the last; 0: any
     budget_seconds: float = 0.0  # that training may take, over all interruptions; 0: any
 

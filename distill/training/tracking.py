@@ -11,15 +11,34 @@ from pathlib import Path
 from typing import Any, Self
 
 from distill.errors import Interrupted
-from distill.training.events import Epoch, PriorEpochMetrics, Start, Step, TrainingResult, VQEpochMetrics, WatchMetrics
-from distill.training.mlflow_store import client_of, dataset_of, experiment_of, monitor_of, named_store, tracking_uri
+from distill.training.events import (
+    Epoch,
+    PriorEpochMetrics,
+    Start,
+    Step,
+    TrainingResult,
+    VQEpochMetrics,
+    WatchMetrics,
+)
+from distill.training.mlflow_store import (
+    client_of,
+    dataset_of,
+    experiment_of,
+    monitor_of,
+    named_store,
+    tracking_uri,
+)
 
 logger = logging.getLogger(__name__)
 
 MODEL = "model"  # folder of the model file in its run
 MAX_PARAM_LENGTH = 500
 # MLflow's charts are in sections by what is before the slash, in the order of their names; the others come last.
-FIRST_CHARTS = {"train_loss": "Loss/train", "val_loss": "Loss/val", "val_perplexity": "Perplexity/val"}
+FIRST_CHARTS = {
+    "train_loss": "Loss/train",
+    "val_loss": "Loss/val",
+    "val_perplexity": "Perplexity/val",
+}
 
 
 def track_model(root: Path | None, fingerprint: str, model: Path) -> None:
@@ -30,7 +49,11 @@ def track_model(root: Path | None, fingerprint: str, model: Path) -> None:
 
 
 def track_audition(
-    root: Path | None, fingerprint: str, figures: Mapping[str, float], settings: Mapping[str, Any], folder: Path
+    root: Path | None,
+    fingerprint: str,
+    figures: Mapping[str, float],
+    settings: Mapping[str, Any],
+    folder: Path,
 ) -> None:
     """Add an audition of a model, its metrics, settings and the folder of sounds, to the run that trained its prior.
 
@@ -44,8 +67,8 @@ class Tracker:
     """An MLflow run, and the observer that it is filled by; it begins with the first call that a store takes.
 
     As a context it is FINISHED when it ends, KILLED when it is interrupted, FAILED otherwise. With `root` None there is a
-    run only where MLFLOW_TRACKING_URI names a store; where `active` is False there is none. `about` are parameters that
-    say what it is made of and do not decide its result; `derived` are those of `params` that follow from others. The first
+    run only where MLFLOW_TRACKING_URI names a store; with `active` False there is no run. `about` are parameters that
+    say what it is made of and do not decide its result; `derived` are values of `params` that follow from others. The first
     failure is logged as a warning with its cause. A store that failed is left alone for a minute; metrics are kept for it
     until then.
     """
@@ -94,7 +117,9 @@ class Tracker:
             case Start():
                 self._epoch(event.metrics, 0)
             case Step() if event.step % 10 == 0:
-                self.metrics({f"step/{name}": value for name, value in event.losses.items()}, event.step)
+                self.metrics(
+                    {f"step/{name}": value for name, value in event.losses.items()}, event.step
+                )
             case Epoch():
                 self._epoch(event.all_metrics, event.epoch + 1)
             case VQEpochMetrics():
@@ -102,14 +127,22 @@ class Tracker:
             case PriorEpochMetrics():
                 self.metrics({"best_perplexity": event.best_perplexity}, event.epoch + 1)
             case WatchMetrics():
-                values = {event.figure: event.value, "change": event.change, "threshold": event.threshold}
-                self.metrics({f"step/watch_{name}": value for name, value in values.items()}, event.step)
+                values = {
+                    event.figure: event.value,
+                    "change": event.change,
+                    "threshold": event.threshold,
+                }
+                self.metrics(
+                    {f"step/watch_{name}": value for name, value in values.items()}, event.step
+                )
                 self.metrics(event.inspected, event.step)
             case TrainingResult():
                 self.metrics(event.counts, 0)
                 if event.remarks:
                     remarks = "\n".join(event.remarks)
-                    self.attempt(lambda: self._client.set_tag(self._run_id, "distill.remarks", remarks))
+                    self.attempt(
+                        lambda: self._client.set_tag(self._run_id, "distill.remarks", remarks)
+                    )
 
     def _epoch(self, values: Mapping[str, float], number: int) -> None:
         """Queue metrics of an epoch, from 1, or of the initial weights, 0; some once more, for MLflow's first charts."""
@@ -119,7 +152,9 @@ class Tracker:
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Queue metrics, which are sent in batches every few seconds. NaN and infinite values are left out."""
         now = int(time.time() * 1000)
-        self._pending += [(key, float(value), now, step) for key, value in values.items() if math.isfinite(value)]
+        self._pending += [
+            (key, float(value), now, step) for key, value in values.items() if math.isfinite(value)
+        ]
         if time.monotonic() - self._flushed > 5.0:
             self.flush()
 
@@ -144,7 +179,9 @@ class Tracker:
 
     def kept(self, figures: Mapping[str, float], about: Mapping[str, Any]) -> None:
         """Add the metrics of the weights that are kept, as `best/...` at their epoch, and parameters known at the end."""
-        self.metrics({f"best/{name}": value for name, value in figures.items()}, int(figures["epoch"]))
+        self.metrics(
+            {f"best/{name}": value for name, value in figures.items()}, int(figures["epoch"])
+        )
         self.attempt(lambda: self._log_params(about))
 
     def attempt(self, action: Callable[[], object]) -> None:
@@ -169,18 +206,24 @@ class Tracker:
             self._warned = True
 
     def _begin(self, experiment: str) -> None:
-        """Start a run with the stage's tags and resolved parameters, or resume the one that was interrupted."""
+        """Start a run with the stage's tags and resolved parameters, or resume an interrupted run."""
         interrupted = (run for run in self._earlier(experiment) if run.info.status != "FINISHED")
         run = next(interrupted, None) or self._new_run(experiment)
         self._client.update_run(run.info.run_id, status="RUNNING")
         self._run_id = run.info.run_id
-        revision = {key: value[:12] for key, value in run.data.tags.items() if key == "dvc.baseline_rev"}
+        revision = {
+            key: value[:12] for key, value in run.data.tags.items() if key == "dvc.baseline_rev"
+        }
         self._log_params({**self.params, **self.about, **revision})
         self._monitor.callback(monitor_of(self._run_id, tracking_uri(self.root)).finish)
 
     def _new_run(self, experiment: str) -> Any:
-        run = self._client.create_run(experiment, tags=self._tags(), run_name=self._name(experiment))
-        self._client.log_inputs(run.info.run_id, [dataset_of(self.about)] if "corpus.path" in self.about else [])
+        run = self._client.create_run(
+            experiment, tags=self._tags(), run_name=self._name(experiment)
+        )
+        self._client.log_inputs(
+            run.info.run_id, [dataset_of(self.about)] if "corpus.path" in self.about else []
+        )
         return run
 
     def _earlier(self, experiment: str) -> list[Any]:
@@ -189,19 +232,30 @@ class Tracker:
         return list(self._client.search_runs([experiment], query, max_results=1))
 
     def _name(self, experiment: str) -> str:
-        """What differs from the first run of the stage, the stage and the experiment; else stage and fingerprint.
+        """Name of a run: differences from the first run of the stage, stage and experiment; else stage and fingerprint.
 
         MLflow's tables show twenty characters of it: what was asked for is first, what follows from that is last.
         """
-        named = [self.stage, os.environ.get("DVC_EXP_NAME") or os.environ.get("DISTILL_RUN_NAME") or ""]
+        named = [
+            self.stage,
+            os.environ.get("DVC_EXP_NAME") or os.environ.get("DISTILL_RUN_NAME") or "",
+        ]
         now = {**self.params, **self.about}
         keys = sorted(now, key=lambda key: (key in self.derived, key in self.about))
         query, changes = f"tags.`dvc.stage` = '{self.stage}'", []
-        for first in self._client.search_runs([experiment], query, max_results=1, order_by=["start_time ASC"]):
+        for first in self._client.search_runs(
+            [experiment], query, max_results=1, order_by=["start_time ASC"]
+        ):
             before = first.data.params
-            changes = [f"{key}={now[key]}" for key in keys if before.get(key) != str(now[key])[:MAX_PARAM_LENGTH]]
+            changes = [
+                f"{key}={now[key]}"
+                for key in keys
+                if before.get(key) != str(now[key])[:MAX_PARAM_LENGTH]
+            ]
         shown = [*changes[:4], "…"] if len(changes) > 4 else changes
-        return " ".join(filter(None, [*shown, *named] if changes else [*named, self.fingerprint[:7]]))
+        return " ".join(
+            filter(None, [*shown, *named] if changes else [*named, self.fingerprint[:7]])
+        )
 
     def _log_params(self, params: Mapping[str, Any]) -> None:
         """Add those parameters of the run that it does not have."""
@@ -229,7 +283,9 @@ class FinishedRun(Tracker):
             self._run_id = run.info.run_id
         if not self._run_id:
             self.off = True
-            logger.warning("MLflow has no run of %s with this fingerprint: nothing is added to it", self.stage)
+            logger.warning(
+                "MLflow has no run of %s with this fingerprint: nothing is added to it", self.stage
+            )
 
     def register(self, name: str) -> None:
         """Make the model file of the run the newest version of a model in MLflow. Raises what MLflow raises."""
@@ -241,7 +297,9 @@ class FinishedRun(Tracker):
         version = self._client.create_model_version(name, folder, self._run_id)
         self._client.set_registered_model_alias(name, "newest", version.version)
 
-    def audition(self, figures: Mapping[str, float], settings: Mapping[str, Any], folder: Path) -> None:
+    def audition(
+        self, figures: Mapping[str, float], settings: Mapping[str, Any], folder: Path
+    ) -> None:
         """See `track_audition`. Raises what MLflow raises."""
         number = len(self._client.list_artifacts(self._run_id, "audition"))
         self._client.log_artifacts(self._run_id, str(folder), f"audition/{number}")
@@ -254,5 +312,7 @@ class FinishedRun(Tracker):
 def _git_revision(root: Path) -> str:
     command = ["git", "rev-parse", "HEAD"]
     with suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        return subprocess.run(
+            command, cwd=root, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
     return ""

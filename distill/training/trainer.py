@@ -17,32 +17,46 @@ from distill.process import keep_freed_memory
 from distill.seeds import Stream, derive_seed
 from distill.storage.weights import under
 from distill.training.distributed import Distributed
-from distill.training.events import Epoch, RollbackEvent, Start, Step, TrainingResult, WatchMetrics, kept_weights
+from distill.training.events import (
+    Epoch,
+    RollbackEvent,
+    Start,
+    Step,
+    TrainingResult,
+    WatchMetrics,
+    kept_weights,
+)
 from distill.training.interruption import raise_interrupted
 from distill.training.optimizer import OptimizerStep, Tensors, learning_rate_at
 from distill.training.rollback import MAX_BAD_STEPS, MAX_ROLLBACKS, SpikeDetector, is_probe_due
 from distill.training.run import Run
 from distill.training.task import Task, TrainerSettings
 
-NOTABLE = 0.001  # of the held-out loss: an epoch that lowers it by less does not renew patience
-FALLING = 0.005  # of the held-out loss, by which the last tenth of the epochs must have lowered it to be falling still
+NOTABLE = 0.001  # of the held-out loss: a smaller gain of an epoch does not renew patience
+FALLING = 0.005  # of the held-out loss: the loss still falls if the last tenth of the epochs gained this much
 CHECKPOINT_SECONDS = 10.0
-CHECKPOINT_SHARE = 0.02  # of the time, at most, to write checkpoints: large models write less often
+CHECKPOINT_SHARE = (
+    0.02  # of the time, at most, to write checkpoints: large models write at longer intervals
+)
 
 B = TypeVar("B")
 
 
 @dataclass
 class TrainerState:
-    """State of the loop, as checkpoints hold it beside the tensors. Its epochs are positions in `history`, from 0."""
+    """State of the loop, as checkpoints hold it in addition to tensors. Its epochs are positions in `history`, from 0."""
 
     step: int = 0  # batches since the start of training
     history: list[dict[str, float]] = field(default_factory=list)  # a row an epoch
     sums: dict[str, float] = field(default_factory=dict)  # of the losses of the epoch at work
     counted_steps: int = 0  # whose losses are in `sums`
     time_share: float = 0.0  # of the budget that is spent
-    start: dict[str, float] = field(default_factory=dict)  # metrics of the initial weights, where they are finite
-    start_losses: list[float] = field(default_factory=list)  # of parts of the held-out sound, of the initial weights
+    start: dict[str, float] = field(
+        default_factory=dict
+    )  # metrics of the initial weights, where they are finite
+    start_losses: list[float] = field(
+        default_factory=list
+    )  # of parts of the held-out sound, of the initial weights
     best_epoch: int = -1  # -1 stands for the initial weights
     best_losses: list[float] = field(default_factory=list)  # as `start_losses`
     probed_step: int = 0  # of the last probe
@@ -79,7 +93,10 @@ class Trainer(Generic[B]):
     def __init__(self, task: Task[B], settings: TrainerSettings, run: Run) -> None:
         self.task, self.settings, self.services = task, settings, run
         self.distributed = Distributed(run.fabric)
-        self.model, self.optimizer_step = task.model, OptimizerStep(task.model, settings, run.fabric)
+        self.model, self.optimizer_step = (
+            task.model,
+            OptimizerStep(task.model, settings, run.fabric),
+        )
         self.state, self.best_tensors = TrainerState(), Tensors()
         self.total_steps = settings.epochs * task.steps_per_epoch
         self._take_snapshot()
@@ -98,13 +115,21 @@ class Trainer(Generic[B]):
         if self.settings.validate_initial and state.step == 0 and not state.start:
             self._validate_initial()
         with torch.random.fork_rng(devices=[]):
-            while len(state.history) < self.settings.epochs and not self._is_ended() and self._goes_on():
+            while (
+                len(state.history) < self.settings.epochs
+                and not self._is_ended()
+                and self._goes_on()
+            ):
                 epoch, began = len(state.history), time.monotonic()
-                for batch in self.task.batches(epoch, state.step - epoch * self.task.steps_per_epoch):
+                for batch in self.task.batches(
+                    epoch, state.step - epoch * self.task.steps_per_epoch
+                ):
                     self._train_step(epoch, batch)
                     if self._poll():
                         break
-                if not (self.distributed.cancelled or state.diverged):  # also the part of an epoch that a budget ends
+                if not (
+                    self.distributed.cancelled or state.diverged
+                ):  # also the part of an epoch that a budget ends
                     self._validate(began)
                     self._save_if_due()
         if not state.best_metrics:
@@ -113,7 +138,11 @@ class Trainer(Generic[B]):
             self._probe()
         self._save()  # until the result is safe elsewhere
         # Where training gained no more than chance, rounding, which differs between processors, would choose.
-        has_gained = state.best_epoch < 0 or not state.start_losses or is_better(state.best_losses, state.start_losses)
+        has_gained = (
+            state.best_epoch < 0
+            or not state.start_losses
+            or is_better(state.best_losses, state.start_losses)
+        )
         if not self.distributed.decide(has_gained and not self._is_left_out):
             self.best_tensors, state.best_epoch = initial, -1
         result = self._result()
@@ -149,7 +178,11 @@ class Trainer(Generic[B]):
 
     def _remarks(self, still_falling: bool) -> list[str]:
         """Sentences for the user about the course of the training."""
-        state, epochs, minutes = self.state, len(self.state.history), self.settings.budget_seconds / 60
+        state, epochs, minutes = (
+            self.state,
+            len(self.state.history),
+            self.settings.budget_seconds / 60,
+        )
         kept = "the best weights so far are kept"
         remarks = {
             f"stopped as asked after {epochs} epochs; {kept}": self.distributed.cancelled,
@@ -188,11 +221,15 @@ class Trainer(Generic[B]):
     @property
     def _is_left_out(self) -> bool:
         """Whether the first epoch, the only one, gained less than it must."""
-        least, history, start = self.settings.least_gain, self.state.history, self.state.start.get("val_loss", math.inf)
+        least, history, start = (
+            self.settings.least_gain,
+            self.state.history,
+            self.state.start.get("val_loss", math.inf),
+        )
         return least > 0 and len(history) == 1 and history[0]["val_loss"] > (1 - least) * start
 
     def _goes_on(self) -> bool:
-        """Whether to train one more epoch, after so many without a notable gain."""
+        """Whether to train another epoch, given the number of epochs without a notable gain."""
         lowest, since = self.state.start.get("val_loss", math.inf), 0
         for row in self.state.history:
             since += 1
@@ -213,7 +250,9 @@ class Trainer(Generic[B]):
         self.model.train()
         losses = self.task.losses(self.optimizer_step.wrapped, batch)
         norm = self.optimizer_step.backward(losses.pop("objective", losses["train_loss"]))
-        values = self.distributed.mean({name: float(value.detach()) for name, value in losses.items()})
+        values = self.distributed.mean(
+            {name: float(value.detach()) for name, value in losses.items()}
+        )
         values["gradient_norm"] = norm
         state.step += 1
         if all(map(math.isfinite, values.values())):
@@ -226,12 +265,16 @@ class Trainer(Generic[B]):
                 self._probe()
         else:
             self._skip("found " + ", ".join(f"{name} {value}" for name, value in values.items()))
-        self._emit(Step(epoch, state.step, self.total_steps, rate, time.monotonic() - began, values))
+        self._emit(
+            Step(epoch, state.step, self.total_steps, rate, time.monotonic() - began, values)
+        )
         self._save_if_due()
 
     def _rate_at(self, step: int) -> float:
         schedule_step = step - self.state.lost_steps
-        return learning_rate_at(schedule_step, self.total_steps, self.settings, self.state.time_share)
+        return learning_rate_at(
+            schedule_step, self.total_steps, self.settings, self.state.time_share
+        )
 
     @torch.no_grad()
     def _probe(self) -> None:
@@ -260,15 +303,25 @@ class Trainer(Generic[B]):
     def _take_snapshot(self) -> None:
         """Copy the state that a rollback returns to."""
         self.state.snapshot_step = self.state.schedule_step
-        self._snapshot = {key: value.detach().clone() for key, value in self.optimizer_step.tensors().items()}
+        self._snapshot = {
+            key: value.detach().clone() for key, value in self.optimizer_step.tensors().items()
+        }
 
     def _skip(self, cause: str) -> None:
         """Leave out a step that is not finite; roll back where there are many in a row, or it has spoilt a buffer."""
         state = self.state
         state.bad_steps += 1
-        is_spoilt = any(value.is_floating_point() and not value.isfinite().all() for value in self.model.buffers())
-        if state.bad_steps == MAX_BAD_STEPS or self.distributed.sum(torch.tensor(float(is_spoilt))) > 0:
-            self._roll_back(f"{cause}, {state.bad_steps} steps in a row" if state.bad_steps > 1 else cause)
+        is_spoilt = any(
+            value.is_floating_point() and not value.isfinite().all()
+            for value in self.model.buffers()
+        )
+        if (
+            state.bad_steps == MAX_BAD_STEPS
+            or self.distributed.sum(torch.tensor(float(is_spoilt))) > 0
+        ):
+            self._roll_back(
+                f"{cause}, {state.bad_steps} steps in a row" if state.bad_steps > 1 else cause
+            )
         else:
             state.skipped_steps += 1
             state.lost_steps += 1
@@ -286,8 +339,12 @@ class Trainer(Generic[B]):
         self.services.emit(RollbackEvent(state.step, lost, state.rollbacks, state.diverged, reason))
         if not state.diverged:
             self._save()  # a run resumed from before might count it twice: hardware need not repeat itself
-        elif not state.best_metrics or not (state.snapshot_step or state.start):  # nothing was learnt
-            raise self._failure("finite, falling losses", f"{reason} after {MAX_ROLLBACKS} rollbacks")
+        elif not state.best_metrics or not (
+            state.snapshot_step or state.start
+        ):  # nothing was learnt
+            raise self._failure(
+                "finite, falling losses", f"{reason} after {MAX_ROLLBACKS} rollbacks"
+            )
 
     def _failure(self, expected: str, cause: str) -> DistillError:
         """Error of a training that has nothing to continue from."""
@@ -323,22 +380,41 @@ class Trainer(Generic[B]):
             if loss < state.best_metrics.get("val_loss", math.inf):
                 self._keep_best(epoch)
         means = {name: value / max(1, state.counted_steps) for name, value in state.sums.items()}
-        if not means and state.history:  # no step of this epoch counted: the means of the one before stand
-            means = {name: value for name, value in state.history[-1].items() if name not in measured}
+        if (
+            not means and state.history
+        ):  # no step of this epoch counted: keep the means of the previous epoch
+            means = {
+                name: value for name, value in state.history[-1].items() if name not in measured
+            }
         if not means and state.step:
             raise self._failure("finite losses in the first epoch", "found none")
         state.sums, state.counted_steps = {}, 0
-        metrics, rate, now = {**means, **measured}, self._rate_at(max(0, state.step - 1)), time.monotonic()
+        metrics, rate, now = (
+            {**means, **measured},
+            self._rate_at(max(0, state.step - 1)),
+            time.monotonic(),
+        )
         row: dict[str, float] = {**metrics, "epoch": epoch + 1, "learning_rate": rate}
         state.history.append(dict(sorted(row.items())))
-        self._emit(Epoch(epoch, metrics, rate, now - began, now - self._started, state.best_metrics["val_loss"]))
+        self._emit(
+            Epoch(
+                epoch,
+                metrics,
+                rate,
+                now - began,
+                now - self._started,
+                state.best_metrics["val_loss"],
+            )
+        )
 
     def _keep_best(self, epoch: int) -> None:
         self.state.best_epoch, self.state.best_losses = epoch, list(self.task.held_out_losses)
         self.best_tensors = self.optimizer_step.weights()
 
     def _save_if_due(self) -> None:
-        if time.monotonic() - self._saved >= max(CHECKPOINT_SECONDS, self._save_seconds / CHECKPOINT_SHARE):
+        if time.monotonic() - self._saved >= max(
+            CHECKPOINT_SECONDS, self._save_seconds / CHECKPOINT_SHARE
+        ):
             self._save()
 
     def _save(self) -> None:
@@ -355,7 +431,9 @@ class Trainer(Generic[B]):
         store, processes = self.services.store, self.services.fabric.world_size
         tensors, state = store.load()
         step = state.get("step", -1)
-        others = int(self.distributed.sum(torch.tensor(float(step != self.distributed.decide(step)))))
+        others = int(
+            self.distributed.sum(torch.tensor(float(step != self.distributed.decide(step))))
+        )
         if others:
             raise DistillError(
                 f"{store.folder}: expected the checkpoints of the first process for all {processes} of them, found others "
@@ -367,7 +445,9 @@ class Trainer(Generic[B]):
             self.best_tensors, self._snapshot = under("best.", tensors), under("snapshot.", tensors)
             self._began -= self.state.time_share * self.settings.budget_seconds
             if self.state.step:
-                self.services.console.say(f"continues after step {self.state.step} of {self.total_steps}")
+                self.services.console.say(
+                    f"continues after step {self.state.step} of {self.total_steps}"
+                )
 
 
 def is_better(losses: Sequence[float], start: Sequence[float]) -> bool:

@@ -1,1 +1,1 @@
-"""The web page: a view over files and commands, with no logic of its own (extra `ui`)."""
+"""Web page: a view of files and commands, without logic of its own (extra `ui`)."""

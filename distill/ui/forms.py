@@ -1,4 +1,4 @@
-"""Forms: fields of settings, values as flags of a command, and the sentence for what cannot be done."""
+"""Forms: fields for settings, values as command-line flags, and error messages."""
 
 import traceback
 from collections.abc import Mapping, Sequence
@@ -18,15 +18,15 @@ from distill.params.settings import setting_of
 from distill.text import one_line
 from distill.verbs.verb import Verb
 
-PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # of events that are no endpoints for programs
-HIDDEN: dict[str, Any] = {"show_progress": "hidden"}  # of events that show what they do themselves
-QUIET: dict[str, Any] = {**HIDDEN, **PRIVATE}  # of events that nobody waits for
-SHOWN = 20.0  # seconds for which an error stays, unless it is closed before
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # for events that are no API endpoints
+HIDDEN: dict[str, Any] = {"show_progress": "hidden"}  # for events that show their own progress
+QUIET: dict[str, Any] = {**HIDDEN, **PRIVATE}  # for events that nobody waits for
+SHOWN = 20.0  # seconds that an error stays, unless it is closed
 DEFECT = "this is a defect of Distill; its report is in the window that distill ui runs in"
 
 
 def error_to_show(error: Exception) -> gr.Error:
-    """A DistillError as its sentence, and anything else as a defect, whose traceback goes to stderr."""
+    """Error for the page: the sentence of a DistillError, otherwise a defect with its traceback on stderr."""
     known = for_the_user(error)
     shown = partial(gr.Error, duration=SHOWN, print_exception=False)
     if known is None:
@@ -36,9 +36,9 @@ def error_to_show(error: Exception) -> gr.Error:
 
 
 class Page(gr.Blocks):
-    """Blocks that say what is wrong in a sentence, and that take files by upload alone.
+    """Blocks that show errors as sentences and only accept uploaded files.
 
-    Gradio itself fetches a file that a request names by a web address.
+    Gradio itself would fetch files from web addresses in a request.
     """
 
     async def call_function(self, *given: Any, **more: Any) -> Any:
@@ -49,8 +49,10 @@ class Page(gr.Blocks):
         except Exception as error:
             raise error_to_show(error) from error
 
-    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *rest: Any, **more: Any) -> list[Any]:
-        """Inputs of an event as its handler gets them. Raises gr.Error for a file that was not uploaded."""
+    async def preprocess_data(
+        self, block_fn: Any, inputs: list[Any], *rest: Any, **more: Any
+    ) -> list[Any]:
+        """Prepare the inputs of an event for its handler. Raises gr.Error for files that were not uploaded."""
         if _names_address(inputs):
             address = "expected a file that was uploaded, found a web address; download the file and choose it"
             raise error_to_show(ParamsError(address))
@@ -61,13 +63,15 @@ class Page(gr.Blocks):
             raise error_to_show(ParamsError(other)) from error
         except Exception as error:
             found = one_line(str(getattr(error, "message", error)).partition("\n")[0], 200)
-            other = f"expected values that the fields can have, found others ({found}); correct them"
+            other = (
+                f"expected values that the fields can have, found others ({found}); correct them"
+            )
             raise error_to_show(ParamsError(other)) from error
         return prepared
 
 
 def _names_address(value: Any) -> bool:
-    """Whether anything within a value of JSON is a file with a web address."""
+    """Whether a JSON value contains a file with a web address."""
     match value:
         case {"path": path} if "://" in str(path):
             return True
@@ -79,7 +83,7 @@ def _names_address(value: Any) -> bool:
 
 
 def field(path: str, label: str, elem_id: str | None = None) -> Any:
-    """A field for a setting of `params.yaml`, such as "vqvae.epochs": its choices, bounds, help and default."""
+    """Field for a setting of `params.yaml`, such as "vqvae.epochs", with its choices, bounds, help and default."""
     about = setting(path)
     if about.type is str:
         return gr.Dropdown(list(about.choices), value=about.default, label=label, info=about.help)
@@ -88,7 +92,9 @@ def field(path: str, label: str, elem_id: str | None = None) -> Any:
     return _number(about, about.default, label, elem_id)
 
 
-def verb_field(kind: type[Settings], name: str, label: str = "", value: Any = None, elem_id: str = "") -> Any:
+def verb_field(
+    kind: type[Settings], name: str, label: str = "", value: Any = None, elem_id: str = ""
+) -> Any:
     """Build a field for a setting of a verb: its bounds, help and default, or an example, another label and value."""
     stated = kind.model_fields[name]
     about, flag = setting_of(stated), flag_of(name, stated)
@@ -106,15 +112,19 @@ def verb_field(kind: type[Settings], name: str, label: str = "", value: Any = No
     return gr.Textbox(value or "", label=label, info=info, max_length=1000, elem_id=elem_id)
 
 
-def command_of(verb: Verb, first: str | None, recordings: Sequence[str], values: Mapping[str, Any]) -> list[str]:
+def command_of(
+    verb: Verb, first: str | None, recordings: Sequence[str], values: Mapping[str, Any]
+) -> list[str]:
     """Return the arguments of a verb's command: the model or recording in its place, recordings, and values by setting."""
     fields = verb.settings.model_fields
-    named = {flag_of(name, fields[name]).name.removeprefix("--"): value for name, value in values.items()}
+    named = {
+        flag_of(name, fields[name]).name.removeprefix("--"): value for name, value in values.items()
+    }
     return [verb.name, *filter(None, (first, *recordings)), *flags(**named)]
 
 
 def sound(label: str, elem_id: str | None = None) -> gr.Audio:
-    """A field for a sound: a file, or a recording."""
+    """Field for a sound: a file, or a recording from the microphone."""
     return gr.Audio(sources=["upload", "microphone"], type="filepath", label=label, elem_id=elem_id)
 
 
@@ -125,11 +135,13 @@ def _number(about: Setting, value: Any, label: str, elem_id: str | None) -> gr.N
 
 
 def optional(label: str, otherwise: str, text: str = "", elem_id: str | None = None) -> gr.Textbox:
-    """A field for a number that may stay empty; the command that gets it says what is wrong with it.
+    """Field for an optional value, as text, since an empty number field of Gradio gives 0.
 
-    A number field of Gradio gives 0 where it is empty.
+    The command validates the value.
     """
-    return gr.Textbox("", label=label, info=f"{text}empty: {otherwise}", max_length=30, elem_id=elem_id)
+    return gr.Textbox(
+        "", label=label, info=f"{text}empty: {otherwise}", max_length=30, elem_id=elem_id
+    )
 
 
 def flags(**values: Any) -> list[str]:

@@ -31,14 +31,19 @@ NEAREST = "_nearest"  # ends the name of a sound's nearest recording
 NOTHING = "Nothing was made yet. Without a model, give one recording as the sound to vary: its variations take seconds."
 NOVELTY = [("any", ""), ("no copies", "close"), ("new only", "new")]
 FOLLOWED = 5.0  # seconds for which the answer to a click shows what its command makes; from then on the timer does
-STARTS: dict[str, Any] = {"trigger_mode": "multiple", **QUIET}  # no click is ignored for one that is still answered
+STARTS: dict[str, Any] = {
+    "trigger_mode": "multiple",
+    **QUIET,
+}  # no click is ignored for one that is still answered
 ROWS = ("sounds", "takes", "steps")  # of what commands make
 COUNT, AT_EACH = "How many sounds", "How many at each note"
 USUAL = ("n", "label", "note", "seconds")
 FOLLOWING = ("follow", "loose", "track", "program")
 PATTERN = ("pattern", "bpm", "bars", "swing", "stems")
 OWN_FORMS = ("generate", "vary", "kit")  # verbs whose forms are laid out here
-SHARED = {*SoundSettings.model_fields, *Guided.model_fields, "n", "seed", "temperature"} - {"delivery"}
+SHARED = {*SoundSettings.model_fields, *Guided.model_fields, "n", "seed", "temperature"} - {
+    "delivery"
+}
 OF_CARDS = ("n", "strength", "transpose", "width")  # settings of the button Variations of a card
 KITS: Mapping[str, tuple[Verb, str, dict[str, Any]]] = {
     "kit": (VERBS["kit"], "kit", {}),
@@ -57,13 +62,15 @@ element.addEventListener('click', (event) => {
 });
 """
 # A box above cards. The page's style sheet puts them in order where it is checked.
-BY_LIKENESS = '<label class="by-likeness"><input type="checkbox"> Most like your recordings first</label>'
+BY_LIKENESS = (
+    '<label class="by-likeness"><input type="checkbox"> Most like your recordings first</label>'
+)
 # When the archive is made, the hidden button that has it is pressed.
 PRESS = "() => setTimeout(() => document.querySelector('#archive').click(), 300)"
 
 
 def rows_of(made: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What is said of each sound in what a command says of all that it made."""
+    """Rows of the command's JSON report, a row for each sound."""
     return [row for key in ROWS for row in made.get(key) or []]
 
 
@@ -86,15 +93,25 @@ class GenerateTab:
                 self._build_verbs()
                 self._build_kits()
             with gr.Column(min_width=320, scale=2, elem_classes="results"):
-                self._chosen = gr.Dropdown([], label="Made", info="the newest first", elem_id="made")
+                self._chosen = gr.Dropdown(
+                    [], label="Made", info="the newest first", elem_id="made"
+                )
                 self._keyboard = gr.HTML(elem_id="keyboard")
                 self._download = gr.Button("Download all as zip", visible=False, elem_id="download")
                 self._archive = gr.DownloadButton(visible="hidden", elem_id="archive")
                 self._cards = gr.HTML(elem_id="cards", js_on_load=CLICKS)
-                # What the page shows. The cards themselves are no input: of a component that is one and gets an update,
-                # Gradio keeps every version until the page is closed.
+                # HTML that the page shows now. The cards are no input: Gradio keeps every version of an input component
+                # until the page is closed.
                 self._seen = gr.State("")
-        self._shown = [self._chosen, self._state, self._cancel, self._keyboard, self._download, self._cards, self._seen]
+        self._shown = [
+            self._chosen,
+            self._state,
+            self._cancel,
+            self._keyboard,
+            self._download,
+            self._cards,
+            self._seen,
+        ]
         self._listen(timer, page, tab)
 
     @property
@@ -104,58 +121,83 @@ class GenerateTab:
         return chosen
 
     def _build_form(self) -> dict[str, Any]:
-        form: dict[str, Any] = {"model": gr.Dropdown(self._work.names(True), label="Model", elem_id="generate-model")}
+        form: dict[str, Any] = {
+            "model": gr.Dropdown(self._work.names(True), label="Model", elem_id="generate-model")
+        }
         own: dict[str, Callable[[], Any]] = {
             "n": lambda: gr.Slider(1, MOST_SOUNDS, 4, step=1, label=COUNT, elem_id="count"),
-            "temperature": lambda: gr.Slider(0.1, 2.0, 1.0, step=0.05, label="Temperature", info="above 1 more random"),
-            "label": lambda: gr.Dropdown([], label="Label", info="the kind of sound", visible=False, elem_id="label"),
-            "min_novelty": lambda: gr.Radio(NOVELTY, value="", label="Least novelty", info="others are drawn again"),
+            "temperature": lambda: gr.Slider(
+                0.1, 2.0, 1.0, step=0.05, label="Temperature", info="above 1 more random"
+            ),
+            "label": lambda: gr.Dropdown(
+                [], label="Label", info="the kind of sound", visible=False, elem_id="label"
+            ),
+            "min_novelty": lambda: gr.Radio(
+                NOVELTY, value="", label="Least novelty", info="others are drawn again"
+            ),
             "follow": lambda: sound("A recording to follow, such as your voice", "follow"),
             "pattern": _grid,
         }
 
         def build(names: Iterable[str]) -> None:
-            form.update({name: own[name]() if name in own else verb_field(GenerateSettings, name) for name in names})
+            form.update(
+                {
+                    name: own[name]() if name in own else verb_field(GenerateSettings, name)
+                    for name in names
+                }
+            )
 
         build(USUAL)
         with gr.Accordion("Follow a voice or notes", open=False):
-            form[MIDI] = gr.File(label="Or a MIDI file", file_types=[".mid", ".midi", ".rmi"], elem_id="midi")
+            form[MIDI] = gr.File(
+                label="Or a MIDI file", file_types=[".mid", ".midi", ".rmi"], elem_id="midi"
+            )
             build(FOLLOWING)
         with gr.Accordion("A pattern of hits", open=False):
             build(PATTERN)
         with gr.Accordion("More settings", open=False):
-            build([name for name in fields_of(GenerateSettings) if name not in (*USUAL, *FOLLOWING, *PATTERN)])
+            build(
+                [
+                    name
+                    for name in fields_of(GenerateSettings)
+                    if name not in (*USUAL, *FOLLOWING, *PATTERN)
+                ]
+            )
         return form
 
     def _build_verbs(self) -> None:
         """Build a form for each verb but `generate`: its recordings, the settings that are its own, and a button."""
-        with gr.Accordion("Variations of a recording, and more with it", open=not self._work.names(True)):
+        with gr.Accordion("Variations of a recording", open=not self._work.names(True)):
             self._source = sound("A sound to vary", "source")
             self._alone = gr.Checkbox(
-                label="Of this sound alone, without a model", info="at once: nothing is trained", elem_id="alone"
+                label="Of this sound alone, without a model",
+                info="at once: nothing is trained",
+                elem_id="alone",
             )
             self._build_verb(VERBS["vary"])
-            for verb in VERBS.values():
-                if verb.name not in OWN_FORMS:
-                    with gr.Accordion(verb.name.capitalize(), open=False):
-                        self._build_verb(verb)
+        for verb in VERBS.values():
+            if verb.name not in OWN_FORMS:
+                with gr.Accordion(f"{verb.name.capitalize()} this recording", open=False):
+                    self._build_verb(verb)
 
     def _build_verb(self, verb: Verb) -> None:
         gr.Markdown(verb.help)
-        self._fields[verb.name] = fields = {
-            name: self._form[name] for name in SHARED & verb.settings.model_fields.keys()
-        }
-        first, *others = verb.arguments
-        fields[first] = self._source
-        for name in others:
-            count = 2 if get_origin(verb.settings.model_fields[name].annotation) is Sequence else 1
-            label, elem_id = f"{verb.name.capitalize()}: {verb.arguments[name].help}", f"{verb.name}-{name}"
-            made = [sound(label, f"{elem_id}-{number}"[: -2 if count == 1 else None]) for number in range(count)]
-            fields[name] = made if count > 1 else made[0]
+        settings = verb.settings.model_fields
+        fields = {name: self._form[name] for name in settings if name in SHARED}
+        for position, name in enumerate(verb.arguments):
+            fields[name] = self._recording_fields(verb, name) if position else self._source
         for name in fields_of(verb.settings):
             if name not in SHARED:
-                fields[name] = verb_field(verb.settings, name, elem_id=f"{verb.name}-{name}")
+                fields[name] = verb_field(verb.settings, name, elem_id=f"{verb.name}_{name}")
+        self._fields[verb.name] = fields
         self._buttons[verb.name] = gr.Button(verb.name.capitalize(), elem_id=f"{verb.name}-start")
+
+    def _recording_fields(self, verb: Verb, name: str) -> Any:
+        """Build the field of a recording after the first, or two fields for a list of recordings."""
+        label = f"{verb.name.capitalize()}: {verb.arguments[name].help}"
+        is_list = get_origin(verb.settings.model_fields[name].annotation) is Sequence
+        made = [sound(label, f"{verb.name}_{name}_{number}") for number in range(1 + is_list)]
+        return made if is_list else made[0]
 
     def _build_kits(self) -> None:
         with gr.Accordion("Kits and instruments", open=False):
@@ -163,24 +205,42 @@ class GenerateTab:
             per_label = verb_field(KitSettings, "per_label", "Sounds of each kind, or at each note")
             self._buttons["kit"] = gr.Button("Make a kit", elem_id="kit-start")
             round_robins = verb_field(KitSettings, "round_robins", "Variations of one sound", 8)
-            self._buttons["one_key"] = gr.Button("Make variations on one key", elem_id="one-key-start")
+            self._buttons["one_key"] = gr.Button(
+                "Make variations on one key", elem_id="one-key-start"
+            )
             notes = verb_field(KitSettings, "notes", "Notes of an instrument", "C2:C6")
             every = verb_field(KitSettings, "every", "Every so many-th note", 3)
-            self._buttons["instrument"] = gr.Button("Make an instrument", elem_id="instrument-start")
+            self._buttons["instrument"] = gr.Button(
+                "Make an instrument", elem_id="instrument-start"
+            )
         shared = {name: self._form[name] for name in ("seed", "width")}
         labelled = {**shared, "labels": self._form["label"]}
         self._fields["kit"] = {**shared, "per_label": per_label}
         self._fields["one_key"] = {**labelled, "round_robins": round_robins}
-        self._fields["instrument"] = {**labelled, "notes": notes, "every": every, "per_label": per_label}
+        self._fields["instrument"] = {
+            **labelled,
+            "notes": notes,
+            "every": every,
+            "per_label": per_label,
+        }
 
     def _listen(self, timer: gr.Timer, page: gr.Blocks, tab: gr.Tab) -> None:
         form, chosen, shown = self._form, self._chosen, self._shown
         model, label, count = (form[name] for name in ("model", "label", "n"))
-        model.change(lambda name: {**self.labels(name), "value": None}, model, label, queue=False, **QUIET)
+        model.change(
+            lambda name: {**self.labels(name), "value": None}, model, label, queue=False, **QUIET
+        )
         model.change(self.rows, model, form["pattern"], queue=False, **QUIET)
-        page.load(lambda: self.rows(preselected(self._work.names(True), None)), None, form["pattern"], **QUIET)
+        page.load(
+            lambda: self.rows(preselected(self._work.names(True), None)),
+            None,
+            form["pattern"],
+            **QUIET,
+        )
         form["note"].change(self.counted, [form["note"], count], count, queue=False, **QUIET)
-        self._generate.click(self.generate, {*form.values()}, shown, api_name="generate_form", **STARTS)
+        self._generate.click(
+            self.generate, {*form.values()}, shown, api_name="generate_form", **STARTS
+        )
         for name, button in self._buttons.items():
             verb, title, fixed = KITS.get(name) or (VERBS[name], name, {})
             start = partial(self.start, verb, title, self._fields[name], fixed)
@@ -201,8 +261,10 @@ class GenerateTab:
         shows.then(lambda: gr.update(interactive=True), None, self._generate, **QUIET)
 
     def show(self, name: str | None) -> list[Any]:
-        """What was made, and of one of these its state and its sounds."""
-        jobs = [job for job in self._work.jobs.all(*OTHERS) if job.id == name or self._has_made(job)]
+        """List the jobs with results, and show the state and the sounds of one job."""
+        jobs = [
+            job for job in self._work.jobs.all(*OTHERS) if job.id == name or self._has_made(job)
+        ]
         made = [(f"{job.title}, {job.id[:15]}", job.id) for job in jobs]
         return [gr.update(choices=made, value=name), *self.tick(name, None)]
 
@@ -264,24 +326,33 @@ class GenerateTab:
         values: Mapping[Any, Any],
     ) -> Iterator[list[Any]]:
         """Start the command of a verb with values by component, and `fixed` values by setting."""
-        settings = {name: _value_of(component, values) for name, component in fields.items()} | {**fixed}
+        settings = {name: _value_of(component, values) for name, component in fields.items()} | {
+            **fixed
+        }
         model, source = values[self.model], values[self._source]
-        recordings = _flat(settings.pop(name) for name in verb.arguments)
+        given = {name: settings.pop(name) for name in verb.arguments}
         if verb.takes_recording_alone and (values[self._alone] or model is None):
             if source is None:
                 raise ParamsError(
                     f"{title}: expected a model or a sound to vary, found neither; choose a sound or record one"
                 )
-            named = {name: value for name, value in settings.items() if name not in ("label", "labels", "guidance")}
+            named = {
+                name: value
+                for name, value in settings.items()
+                if name not in ("label", "labels", "guidance")
+            }
             yield from self._begin(verb, f"{title} {Path(source).name}", None, [source], named)
             return
-        for name, path in zip(verb.arguments, recordings, strict=False):
+        for name, path in given.items():
             if path is None:
                 expected = verb.arguments[name].help
-                raise ParamsError(f"{verb.name}: expected {expected}, found none; choose a file or record one")
+                raise ParamsError(
+                    f"{verb.name}: expected {expected}, found none; choose a file or record one"
+                )
         self._work.model(model)  # without one nothing is generated
+        recordings = list(filter(None, _flat(given.values())))
         names = " ".join([title, *(Path(path).name for path in recordings[:1])])
-        yield from self._begin(verb, names, model, list(filter(None, recordings)), settings)
+        yield from self._begin(verb, names, model, recordings, settings)
 
     def _begin(
         self,
@@ -297,7 +368,10 @@ class GenerateTab:
         if name is not None:
             path = self._work.model(name)
             model, title = self._work.argument(path), f"{title} by {path.stem}"
-        arguments = [*command_of(verb, model, recordings, settings), *flags(pictures=bool(verb.out))]
+        arguments = [
+            *command_of(verb, model, recordings, settings),
+            *flags(pictures=bool(verb.out)),
+        ]
         job = self._work.jobs.start(verb.name, title, arguments, given or {"model": name})
         yield self.show(job.id)
         seen, until = None, time.monotonic() + FOLLOWED
@@ -309,7 +383,13 @@ class GenerateTab:
         yield self.show(job.id)
 
     def act(
-        self, name: str | None, count: float, strength: str, transpose: str, width: float, event: gr.EventData
+        self,
+        name: str | None,
+        count: float,
+        strength: str,
+        transpose: str,
+        width: float,
+        event: gr.EventData,
     ) -> Iterator[list[Any]]:
         """Discard or vary a sound, as a button on its card says."""
         job = self._made(name)
@@ -319,7 +399,9 @@ class GenerateTab:
             raise ParamsError(f"{sound}: expected a sound of this page, found none")
         if event.action == "vary":
             settings = {"n": count, "strength": strength, "transpose": transpose, "width": width}
-            yield from self._begin(VERBS["vary"], f"vary {sound}", job.values["model"], [str(path)], settings)
+            yield from self._begin(
+                VERBS["vary"], f"vary {sound}", job.values["model"], [str(path)], settings
+            )
             return
         for file in (path, path.with_suffix(".png"), path.with_stem(f"{path.stem}{NEAREST}")):
             file.unlink(missing_ok=True)
@@ -348,16 +430,18 @@ class GenerateTab:
     def rows(self, name: str | None) -> Any:
         """The grid of a pattern: a row for each label of a model, which has no grid without labels."""
         labels = self._work.known(name).get("labels") or []
-        return gr.update(value=[[label, *[False] * STEPS] for label in labels] or None, visible=bool(labels))
+        return gr.update(
+            value=[[label, *[False] * STEPS] for label in labels] or None, visible=bool(labels)
+        )
 
     def models(self, now: str | None) -> list[Any]:
-        """The list of models and the labels of the one that is chosen."""
+        """List of models, and the labels of the chosen model."""
         names = self._work.names(True)
         model = preselected(names, now)
         return [gr.update(choices=names, value=model), self.labels(model)]
 
     def _sounds_of(self, job: Job) -> tuple[str, str]:
-        """Keys that play what a job made, and a card for each sound, or that of a kit."""
+        """Keys that play the sounds of a job, and a card for each sound or for a kit."""
         if not job.kind:
             return "", ""
         folder, made = self._work.generated / job.id, job.read(STDOUT)
@@ -369,14 +453,20 @@ class GenerateTab:
             return keyboard.of_kit(folder, made), head + _kit_card(folder, text)
         rows = rows_of(made) if made else [{"file": one.name} for one in self._files(job)]
         untrained = str(made.get("untrained") or "")
-        unknown = "Novelty unknown: the model has no codes of its recordings." * bool(made and not untrained)
+        unknown = "Novelty unknown: the model has no codes of its recordings." * bool(
+            made and not untrained
+        )
         paths = [folder / Path(row["file"]).name for row in rows]
         names = names_of(len(rows), made.get("columns"))
         scores = [row.get("above_recordings", 0.0) for row in rows]
         ranks = [sorted(scores, reverse=True).index(score) for score in scores]
-        cards = [_card(*of_sound, unknown) for of_sound in zip(paths, names, rows, ranks, strict=True)]
+        cards = [
+            _card(*of_sound, unknown) for of_sound in zip(paths, names, rows, ranks, strict=True)
+        ]
         reports = (made.get(name) or {} for name in ("tuning", "loudness", "faults"))
-        said = [line for report in reports for line in report.get("in_words") or []] + made.get("remarks", [])
+        said = [line for report in reports for line in report.get("in_words") or []] + made.get(
+            "remarks", []
+        )
         lines = "".join(f"<p>{escape(line)}</p>" for line in said)
         seed = f"<p>seed {escape(str(made['seed']))}</p>" if made.get("seed") is not None else ""
         box = BY_LIKENESS * (len(set(scores)) > 1)
@@ -387,7 +477,7 @@ class GenerateTab:
 
 
 def _flat(values: Iterable[Any]) -> list[Any]:
-    """Return values, with those of lists in place of the lists."""
+    """Flatten values: replace each list by its items."""
     return [own for value in values for own in (value if isinstance(value, list) else [value])]
 
 
@@ -415,13 +505,14 @@ def _grid() -> gr.Dataframe:
 def pattern_of(rows: Sequence[Sequence[Any]] | None) -> str:
     """The text of a grid; "" where no step is chosen. A label without steps is left out."""
     lines = [
-        (str(label), "".join("x" if step in (True, "true") else "." for step in steps)) for label, *steps in rows or []
+        (str(label), "".join("x" if step in (True, "true") else "." for step in steps))
+        for label, *steps in rows or []
     ]
     return " ".join(f"{label}:{steps}" for label, steps in lines if label and "x" in steps)
 
 
 def names_of(count: int, columns: int | None) -> list[str]:
-    """Names of sounds: numbers, or for the one row of a morph how far each is from the first recording to the last."""
+    """Names of sounds: numbers, or in a morph of a single row the percentage of the way to the last recording."""
     if columns == count > 1:
         return [f"{number / (count - 1):.0%}" for number in range(count)]
     return [f"sound {number}" for number in range(1, count + 1)]
@@ -440,7 +531,8 @@ def _card(path: Path, name: str, row: dict[str, Any], rank: int, unknown: str) -
         row.get("explanation"),
     )
     sentences = [
-        own and f"{1 - own['equal_codes']:.0%} of codes changed, {own['coding_db']:.1f} dB by coding alone",
+        own
+        and f"{1 - own['equal_codes']:.0%} of codes changed, {own['coding_db']:.1f} dB by coding alone",
         row.get("heard"),
         row.get("faults") and f"Faulty: {', '.join(row['faults'])}",
         row.get("like_recordings"),
@@ -470,7 +562,9 @@ def _card(path: Path, name: str, row: dict[str, Any], rank: int, unknown: str) -
 
 
 def _kit_card(folder: Path, text: Path) -> str:
-    picture = view.picture(folder / "kit.png", "picture of the kit") * (folder / "kit.png").is_file()
+    picture = (
+        view.picture(folder / "kit.png", "picture of the kit") * (folder / "kit.png").is_file()
+    )
     sounds = [view.player(path, path.stem) for path in sorted((folder / "samples").glob("*.wav"))]
     return (
         f'{picture}<details><summary>Hear its {len(sounds)} sounds</summary><div class="players">{"".join(sounds)}</div>'

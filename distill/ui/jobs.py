@@ -26,15 +26,21 @@ from distill.ui.worker import EXIT, STDERR, STDOUT, Worker
 from distill.verbs import VERBS
 
 State = Literal["running", "done", "refused", "interrupted", "defect", "gone"]
-ENDS: dict[int | None, State] = {0: "done", 2: "refused", None: "gone"}  # by exit status; others are defects
+ENDS: dict[int | None, State] = {
+    0: "done",
+    2: "refused",
+    None: "gone",
+}  # by exit status; others are defects
 ENDS |= {128 + number: "interrupted" for number in SIGNALS}
 JOB, PROCESS, CANCELLED = "job.json", "process.json", "cancelled"
 WARM = "warm"  # the folder of commands that are run beforehand
 TRAININGS = ("train", "prior")
 OTHERS = tuple(VERBS)
 MOST_KEPT = 200  # folders of ended jobs
-MOST_AT_ONCE = 4  # commands beside a training: each has a process with PyTorch in it
-OF_TERMINALS = r"; see distill \S* ?--help$|\S*/\.distill/ui/uploads/\w+/"  # which nobody needs on the page
+MOST_AT_ONCE = 4  # commands next to a training: each has a process with PyTorch in it
+OF_TERMINALS = (
+    r"; see distill \S* ?--help$|\S*/\.distill/ui/uploads/\w+/"  # which nobody needs on the page
+)
 MOST_BYTES = 32 << 20  # read of a file of events or of a JSON document
 LOOKS = 0.05  # seconds between looks at a job that somebody waits for
 NICER = dict.fromkeys(TRAININGS, 19)  # it has what the page, and what somebody waits for, leave
@@ -73,7 +79,10 @@ class Job:
         """How long it has run, or ran."""
         began, ended = (self.folder / name for name in (PROCESS, EXIT))
         with suppress(OSError):
-            return max(0.0, (ended.stat().st_mtime if ended.exists() else time.time()) - began.stat().st_mtime)
+            return max(
+                0.0,
+                (ended.stat().st_mtime if ended.exists() else time.time()) - began.stat().st_mtime,
+            )
         return 0.0
 
     @property
@@ -83,7 +92,7 @@ class Job:
 
     @property
     def message(self) -> str:
-        """What a refused command said at its end: the sentence that says why, with its list of files, if any."""
+        """Last sentence of a refused command, which says why, with its list of files, if any."""
         text = "\n" + read_end(self.folder / STDERR).strip()
         sentence = re.split("\ndistill: " if "\ndistill: " in text else "\n", text)[-1]
         return re.sub(OF_TERMINALS, "", sentence)
@@ -91,12 +100,18 @@ class Job:
     @property
     def warnings(self) -> list[str]:
         """Warnings that the command said, each once."""
-        lines = [line for name in (SAID, STDERR) for line in read_end(self.folder / name).splitlines()]
+        lines = [
+            line for name in (SAID, STDERR) for line in read_end(self.folder / name).splitlines()
+        ]
         said = [line.removeprefix("distill: ") for line in lines]
-        return list(dict.fromkeys(line.removeprefix("warning: ") for line in said if line.startswith("warning: ")))
+        return list(
+            dict.fromkeys(
+                line.removeprefix("warning: ") for line in said if line.startswith("warning: ")
+            )
+        )
 
     def events(self, task: str, name: str = "metrics") -> list[dict[str, Any]]:
-        """Events of a task (`codec`, `prior`) by epoch. Of an epoch that was done twice, the last."""
+        """Events of a task (`codec`, `prior`) by epoch. An epoch that was run twice counts with its last run."""
         by_epoch: dict[int, dict[str, Any]] = {}
         for line in read_end(self.folder / EVENTS, MOST_BYTES).splitlines():
             with suppress(ValueError):  # a line that is being written
@@ -133,7 +148,9 @@ class Job:
         return []
 
 
-NO_JOB = Job(Path(os.devnull), "", "", (), {})  # in place of one that is not there; it has no kind, its files are empty
+NO_JOB = Job(
+    Path(os.devnull), "", "", (), {}
+)  # in place of one that is not there; it has no kind, its files are empty
 
 
 class Jobs:
@@ -141,21 +158,30 @@ class Jobs:
 
     def __init__(self, cwd: Path) -> None:
         self._cwd, self._folder = cwd, cwd / ".distill" / "jobs"
-        self.stop_file = cwd / ".distill" / "stop"  # ends the training that runs, with its best weights
-        self._kept: Worker | None = None  # for one command after another, of those that somebody waits for
+        self.stop_file = (
+            cwd / ".distill" / "stop"
+        )  # ends the training that runs, with its best weights
+        self._kept: Worker | None = (
+            None  # for one command after another, of those that somebody waits for
+        )
         self._at_work = NO_JOB  # the last job of that worker
         self._lock = threading.Lock()
 
-    def start(self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]) -> Job:
+    def start(
+        self, kind: str, title: str, arguments: Sequence[str], values: Mapping[str, Any]
+    ) -> Job:
         """Start `distill` with arguments. Raises ParamsError as `run`.
 
-        What no training makes gets a folder of its own, `generated/<id>`.
+        Results of commands other than trainings get a folder of their own, `generated/<id>`.
         """
         for old in self.all(*TRAININGS, *OTHERS)[MOST_KEPT:]:
             if old.state != "running":
                 remove_folder(old.folder)
         now = time.time()
-        name = time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{int(now % 1 * 1000):03d}{secrets.token_hex(2)}"
+        name = (
+            time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+            + f"-{int(now % 1 * 1000):03d}{secrets.token_hex(2)}"
+        )
         if kind not in TRAININGS:
             arguments = [*arguments, "--out", f"generated/{name}", "--json"]
         return self.run(Job(self._folder / name, kind, title, list(arguments), dict(values)))
@@ -167,7 +193,7 @@ class Jobs:
         """
         kinds, most = (TRAININGS, 1) if job.kind in TRAININGS else (OTHERS, MOST_AT_ONCE)
         self._folder.mkdir(parents=True, exist_ok=True)
-        with locked(self._folder / LOCK, waits=True):  # beside other pages of the folder
+        with locked(self._folder / LOCK, waits=True):  # other pages may serve the same folder
             if len(running := self.running(*kinds)) >= most:
                 titles = ", ".join(other.title for other in running)
                 raise ParamsError(
@@ -191,7 +217,7 @@ class Jobs:
         """The job of this name, or NO_JOB."""
         if re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{7}", name or ""):
             folder = self._folder / str(name)
-            with suppress(TypeError):  # no such file, or one of another version
+            with suppress(TypeError):  # no file, or a file of another version
                 return Job(folder, **read_json(folder / JOB))
         return NO_JOB
 
@@ -206,7 +232,10 @@ class Jobs:
         name = str(job.values.get("name") or job.values.get("model") or "")
         environment = {"MLFLOW_TRACKING_URI": tracking_uri(self._cwd), "DISTILL_RUN_NAME": name}
         worker = self._worker_for(job, {**environment, VARIABLE: str(job.folder)})
-        write_json(job.folder / PROCESS, {"pid": worker.process.pid, "created": worker.process.create_time()})
+        write_json(
+            job.folder / PROCESS,
+            {"pid": worker.process.pid, "created": worker.process.create_time()},
+        )
         described = {key: value for key, value in asdict(job).items() if key != "folder"}
         write_json(job.folder / JOB, described)  # last: from now on it is listed
 
@@ -216,15 +245,19 @@ class Jobs:
             folder = self._folder / WARM
             folder.mkdir(parents=True, exist_ok=True)
             if self._at_work.state != "running":
-                self._order(folder, [*arguments, "--out", str(folder), "--json"], {VARIABLE: str(folder)})
+                self._order(
+                    folder, [*arguments, "--out", str(folder), "--json"], {VARIABLE: str(folder)}
+                )
 
     def _worker_for(self, job: Job, environment: Mapping[str, str]) -> Worker:
-        """A worker that runs a job: the one that is kept where it is free, else one that ends with the job.
+        """Return a worker for a job: the kept worker if it is free, else a worker that ends with the job.
 
-        It is as good as free when it has answered, and only draws pictures of its sounds.
+        The kept worker counts as free once it has answered, while it still draws pictures.
         """
         with self._lock:
-            if job.kind in OTHERS and (self._at_work.state != "running" or self._at_work.read(STDOUT)):
+            if job.kind in OTHERS and (
+                self._at_work.state != "running" or self._at_work.read(STDOUT)
+            ):
                 self._at_work = job
                 return self._order(job.folder, job.arguments, environment)
         worker = Worker(self._cwd, NICER.get(job.kind, 0))
@@ -232,7 +265,9 @@ class Jobs:
         worker.end()
         return worker
 
-    def _order(self, folder: Path, arguments: Sequence[str], environment: Mapping[str, str]) -> Worker:
+    def _order(
+        self, folder: Path, arguments: Sequence[str], environment: Mapping[str, str]
+    ) -> Worker:
         """Order a command of the worker that is kept, or of a new one in place of one that has ended."""
         if self._kept is not None:
             with suppress(OSError):

@@ -1,6 +1,6 @@
-"""Keys and pads that play what was made, as HTML: `instrument.html` plays them by mouse, touch, keyboard and MIDI.
+"""Keys and pads for generated sounds, as HTML: `instrument.html` plays them by mouse, touch, keyboard and MIDI.
 
-A key has the addresses of its sounds, which take turns, the rate at which they are played, and whether they end with it.
+A key has the addresses of its sounds, which alternate, and a playback rate. Sounds can end when the key is released.
 """
 
 import json
@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 from distill.notes import KEYS, note_name
 from distill.ui import view
 
-FIRST, OCTAVE = 60, 12  # the key of the first of sounds that have no note: C4
-LOWEST_PAD = 36  # the key of the first pad of a grid: C2
+FIRST, OCTAVE = 60, 12  # key of the first sound without a note: C4
+LOWEST_PAD = 36  # key of the first pad of a grid: C2
 LEAST_KEYS, MOST_KEYS = 2 * OCTAVE + 1, 4 * OCTAVE + 1
-BLACK = (1, 3, 6, 8, 10)  # keys of an octave
+BLACK = (1, 3, 6, 8, 10)  # black keys in an octave
 HINT = "Play with the mouse, with the keys A W S E D … of your keyboard, or with MIDI. Z and X change the octave."
 
 
 class Group(NamedTuple):
-    """Sounds at a key, one after another; `rate` plays them at another pitch."""
+    """Sounds on a key, which alternate; `rate` changes their pitch."""
 
     key: int
     name: str
@@ -29,29 +29,38 @@ class Group(NamedTuple):
 
 
 def of_sounds(paths: Sequence[Path], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Keys for sounds, as `--json` tells of them: at their notes over all keys, else one on each white key."""
+    """Keys for sounds, from rows of `--json`: at their notes, spread over all keys, or else one on each white key."""
     numbered = enumerate(zip(paths, rows, strict=True), 1)
     there = [(f"sound {number}", path, row) for number, (path, row) in numbered if path.is_file()]
     notes = {row.get("note") for _, _, row in there}
     if None in notes:
         white = (key for key in KEYS[FIRST:] if key % OCTAVE not in BLACK)
         return _keys(
-            [Group(key, name, [view.address(path)]) for key, (name, path, _) in zip(white, there, strict=False)]
+            [
+                Group(key, name, [view.address(path)])
+                for key, (name, path, _) in zip(white, there, strict=False)
+            ]
         )
     by_note = {round(row["note"]): list[str]() for _, _, row in there}
     for _, path, row in there:
         by_note[round(row["note"])].append(view.address(path))
-    return _keys(_over_all([Group(key, note_name(key), sounds) for key, sounds in sorted(by_note.items())]), True)
+    return _keys(
+        _over_all([Group(key, note_name(key), sounds) for key, sounds in sorted(by_note.items())]),
+        True,
+    )
 
 
 def of_grid(paths: Sequence[Path], names: Sequence[str], columns: int) -> str:
-    """Pads for sounds in rows of so many, as they lie between those at the ends or the corners."""
+    """Pads in a grid of `columns`, as the sounds lie between those at its ends or corners."""
     keys = zip(KEYS[LOWEST_PAD:], paths, names, strict=False)
-    return _pads([Group(key, name, [view.address(path)]) for key, path, name in keys if path.is_file()], columns)
+    return _pads(
+        [Group(key, name, [view.address(path)]) for key, path, name in keys if path.is_file()],
+        columns,
+    )
 
 
 def of_kit(folder: Path, made: Mapping[str, Any]) -> str:
-    """Pads for the groups of a kit, or the keys of an instrument, as `kit.json` tells of them."""
+    """Pads for the groups of a kit, or keys of an instrument, from its `kit.json`."""
     groups, are_notes = [], False
     for group in made.get("groups") or []:
         files = [folder / "samples" / Path(sound["file"]).name for sound in group["sounds"]]
@@ -64,17 +73,20 @@ def of_kit(folder: Path, made: Mapping[str, Any]) -> str:
 
 
 def _over_all(groups: Sequence[Group]) -> list[Group]:
-    """Each of the keys that are shown with the sounds of the nearest, at its own pitch."""
+    """Groups for all visible keys: sounds of the nearest group, transposed to the key."""
     if not groups:
         return []
     middle = groups[len(groups) // 2].key
-    lowest = max(groups[0].key, middle - MOST_KEYS // 2) if len(groups) > 1 else max(0, middle - OCTAVE)
+    lowest = (
+        max(groups[0].key, middle - MOST_KEYS // 2) if len(groups) > 1 else max(0, middle - OCTAVE)
+    )
     shown = KEYS[lowest - lowest % OCTAVE :][:MOST_KEYS]
     keys = [key for key in shown if key <= max(groups[-1].key, shown[0] + LEAST_KEYS - 1)]
     nearest = [min(groups, key=lambda group, key=key: abs(group.key - key)) for key in keys]  # type: ignore[misc]
     pairs = zip(keys, nearest, strict=True)
     return [
-        Group(key, group.name, group.addresses, group.rate * 2 ** ((key - group.key) / OCTAVE)) for key, group in pairs
+        Group(key, group.name, group.addresses, group.rate * 2 ** ((key - group.key) / OCTAVE))
+        for key, group in pairs
     ]
 
 
@@ -84,7 +96,10 @@ def _keys(groups: Sequence[Group], ends: bool = False) -> str:
     by_key = {group.key: group for group in groups}
     first = min(by_key) // OCTAVE * OCTAVE
     last = max(max(by_key), first + LEAST_KEYS - 1)
-    drawn = [_button(by_key.get(key, Group(key, "", [])), key % OCTAVE in BLACK) for key in KEYS[first : last + 1]]
+    drawn = [
+        _button(by_key.get(key, Group(key, "", [])), key % OCTAVE in BLACK)
+        for key in KEYS[first : last + 1]
+    ]
     return f'<div class="keys" data-ends="{int(ends)}" data-first="{first}">{"".join(drawn)}</div>{_below()}'
 
 
@@ -100,7 +115,10 @@ def _button(group: Group, is_black: bool) -> str:
 
 
 def _pads(groups: Sequence[Group], columns: int | None = None) -> str:
-    pads = "".join(f'<button type="button" class="pad" {_data(one)}>{escape(one.name)}</button>' for one in groups)
+    pads = "".join(
+        f'<button type="button" class="pad" {_data(one)}>{escape(one.name)}</button>'
+        for one in groups
+    )
     grid = f' style="grid-template-columns: repeat({columns}, 1fr)"' if columns else ""
     return f'<div class="pads" data-ends="0"{grid}>{pads}</div>{_below()}' if pads else ""
 
@@ -111,4 +129,6 @@ def _data(group: Group) -> str:
 
 
 def _below() -> str:
-    return f'<p class="small">{HINT} <button type="button" data-midi>Use a MIDI keyboard</button></p>'
+    return (
+        f'<p class="small">{HINT} <button type="button" data-midi>Use a MIDI keyboard</button></p>'
+    )

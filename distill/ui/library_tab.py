@@ -1,4 +1,4 @@
-"""The tab Library: the models of the folder."""
+"""Tab Library: models of the folder."""
 
 import re
 import subprocess
@@ -22,9 +22,11 @@ CHECKING = "The model is being checked: some seconds."
 
 
 class LibraryTab:
-    """All models in a table, what can be done with one on the left, its card on the right."""
+    """Table of all models, actions on the left, card on the right."""
 
-    def __init__(self, work: Workspace, page: gr.Blocks, tab: gr.Tab, generating: gr.Dropdown) -> None:
+    def __init__(
+        self, work: Workspace, page: gr.Blocks, tab: gr.Tab, generating: gr.Dropdown
+    ) -> None:
         self._work = work
         listed = gr.HTML(elem_id="library")
         with gr.Row(equal_height=False):
@@ -32,8 +34,13 @@ class LibraryTab:
                 model = gr.Dropdown([], label="Model", elem_id="library-model")
                 name = gr.Textbox(label="New name", max_length=100)
                 with gr.Row():
-                    rename, delete = gr.Button("Rename"), gr.Button("Delete", elem_id="library-delete")
-                incoming = gr.File(label="Import a model from somebody else", file_count="single", elem_id="import")
+                    rename, delete = (
+                        gr.Button("Rename"),
+                        gr.Button("Delete", elem_id="library-delete"),
+                    )
+                incoming = gr.File(
+                    label="Import a model from somebody else", file_count="single", elem_id="import"
+                )
                 imported = gr.HTML(elem_id="imported")
             with gr.Column(min_width=320, scale=2, elem_classes="results"):
                 download = gr.HTML(elem_id="model-download")
@@ -42,7 +49,7 @@ class LibraryTab:
         model.change(self.card_of, model, [download, card], **QUIET)
         rename.click(self.rename, [model, name, generating], [*shown, generating], **PRIVATE)
         delete.click(self.delete, model, shown, js=ASK, **PRIVATE)
-        # One at a time: each takes two processes with PyTorch.
+        # One at a time: each import starts two processes with PyTorch.
         checks = incoming.upload(lambda: view.note(CHECKING), None, imported, **QUIET)
         checks.then(self.take, incoming, [imported, *shown], **PRIVATE, concurrency_limit=1)
         for event in (tab.select, page.load):
@@ -51,12 +58,21 @@ class LibraryTab:
     def _show(self, **chosen: Any) -> list[Any]:
         models = self._work.listed()
         nothing = "No models yet. Train one in the tab Train, or import one."
-        head = ("model", "written (UTC)", "recordings", "preset", "codewords used", "bits per second", "labels", "can")
+        head = (
+            "model",
+            "written (UTC)",
+            "recordings",
+            "preset",
+            "codewords used",
+            "bits per second",
+            "labels",
+            "can",
+        )
         table = view.table(head, [_row(model) for model in models], nothing)
         return [table, gr.update(choices=[model["file"] for model in models], **chosen)]
 
     def card_of(self, chosen: str | None) -> list[str]:
-        """A link to the file of a model, and its card; "" without one."""
+        """Download link and card of a model; "" for both if none is chosen."""
         if not chosen:
             return ["", ""]
         path = self._work.check_inside(self._work.model(chosen))
@@ -64,12 +80,15 @@ class LibraryTab:
         return [link, read_end(self._work.check_inside(_card(path)), MOST_BYTES)]
 
     def rename(self, chosen: str | None, new: str, generating: str | None) -> list[Any]:
-        """Give a model and its card a new name, also in the form that is `generating` with it."""
+        """Rename a model and its card, also in the form of the tab Generate."""
         path, target = self._work.model(chosen), self._work.new_model(new)
         check_replaceable("name", [_card(target)], replace=True)
         move(path, target)
         if _card(path).is_file():
-            write_bytes(_card(target), _card(path).read_bytes().replace(path.name.encode(), target.name.encode()))
+            write_bytes(
+                _card(target),
+                _card(path).read_bytes().replace(path.name.encode(), target.name.encode()),
+            )
             _card(path).unlink()
         names = self._work.names(True)
         used = target.name if generating == chosen else generating
@@ -86,7 +105,7 @@ class LibraryTab:
         return self._show(value=None)
 
     def take(self, upload: str) -> list[Any]:
-        """Check a model file as `distill verify` does and move it to the models, with its card."""
+        """Verify an uploaded model file, as `distill verify`, and move it to the models, with its card."""
         path = Path(upload)
         target = self._work.new_model(path.name)
         check_replaceable("name", [_card(target)], replace=True)
@@ -99,9 +118,11 @@ class LibraryTab:
 
 
 def move(path: Path, target: Path) -> None:
-    """Rename a model. Raises ParamsError where there is one of the new name by then, such as of a training."""
+    """Rename a model. Raises ParamsError if the name is taken, for example by a training meanwhile."""
     if not rename_to_new(path, target):
-        raise ParamsError(f"name {target.stem!r}: expected a new name, found a model of this name; choose another name")
+        raise ParamsError(
+            f"name {target.stem!r}: expected a new name, found a model of this name; choose another name"
+        )
 
 
 def _card(model: Path) -> Path:
@@ -109,23 +130,35 @@ def _card(model: Path) -> Path:
 
 
 def _asked(command: str, upload: Path, *rest: str) -> str:
-    """What a command says of an uploaded model. Raises ParamsError with its sentence where it refuses the file."""
+    """Output of a command on an uploaded model. Raises ParamsError with the command's message if it fails."""
     try:
         done = distill(command, str(upload), *rest, seconds=300)
     except subprocess.TimeoutExpired as error:
         text = f"{upload.name}: expected a Distill model, found a file that takes minutes to check"
         raise ParamsError(text) from error
     if done.returncode != 0:
-        refusal = ["it cannot be checked", *re.findall("^distill: (.*)", done.stderr, re.MULTILINE)][-1]
+        refusal = [
+            "it cannot be checked",
+            *re.findall("^distill: (.*)", done.stderr, re.MULTILINE),
+        ][-1]
         raise ParamsError(f"not imported: {refusal.replace(str(upload), upload.name)}")
     return done.stdout
 
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:
-    """A row of the table, from a model of `distill list --json`."""
-    figures = ((model["recordings"], "d"), (model["utilization"], ".0%"), (model["val_bits_per_second"], ".0f"))
-    recordings, used, bits = ("–" if value is None else f"{value:{form}}" for value, form in figures)
+    """Row of the table for a model of `distill list --json`."""
+    figures = (
+        (model["recordings"], "d"),
+        (model["utilization"], ".0%"),
+        (model["val_bits_per_second"], ".0f"),
+    )
+    recordings, used, bits = (
+        "–" if value is None else f"{value:{form}}" for value, form in figures
+    )
     labels = textwrap.shorten(", ".join(model["labels"]), 80, placeholder=" …")
     can = ", ".join(["generate"] * model["can_generate"] + ["judge"] * model["can_judge"])
-    date, ability = model["date"][:16].replace("T", " "), model["problem"] or can or "encode, decode"
+    date, ability = (
+        model["date"][:16].replace("T", " "),
+        model["problem"] or can or "encode, decode",
+    )
     return (model["name"], date, recordings, model["tier"] or "–", used, bits, labels, ability)

@@ -41,16 +41,28 @@ CARD = {
 Make = Callable[[str, Mapping[str, Any]], tuple[str, Mapping[str, Any]]]
 # The verb and its settings, from a recording and the values of controls by label.
 MAKES: Mapping[str, Make] = {
-    "a take of the recording": lambda audio, of: ("vary", {"recording": audio, "n": 1, "strength": of[STRENGTH]}),
+    "a take of the recording": lambda audio, of: (
+        "vary",
+        {"recording": audio, "n": 1, "strength": of[STRENGTH]},
+    ),
     "a sound that follows it": lambda audio, _: ("generate", {"follow": audio, "n": 1}),
-    "the recording, longer": lambda audio, of: ("extend", {"recording": audio, "n": 1, "after": of[START]}),
+    "the recording, longer": lambda audio, of: (
+        "extend",
+        {"recording": audio, "n": 1, "after": of[START]},
+    ),
     "the recording, a gap filled": lambda audio, of: (
         "fill",
         {"recording": audio, "n": 1, "start": of[START], "end": of[END]},
     ),
     "a new sound": lambda _, __: ("generate", {"n": 1}),
 }
-TYPES = {"audio": "audio_track", "slider": "slider", "dropdown": "dropdown", "number": "number_box", "json": "json"}
+TYPES = {
+    "audio": "audio_track",
+    "slider": "slider",
+    "dropdown": "dropdown",
+    "number": "number_box",
+    "json": "json",
+}
 SHOWN = ("label", "info", "value", "minimum", "maximum", "step", "choices")
 
 
@@ -63,7 +75,9 @@ class Programs:
     def page(self) -> Page:
         """Build a page with an endpoint for each verb, and `controls`, `process` and `cancel` for HARP."""
         page: Page
-        with Page(title="Distill for programs", analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as page:
+        with Page(
+            title="Distill for programs", analytics_enabled=False, delete_cache=(3600, 24 * 3600)
+        ) as page:
             for verb in VERBS.values():
                 gr.api(self._endpoint(verb), api_name=verb.name, api_description=verb.help)  # type: ignore[attr-defined]
             inputs = [
@@ -77,7 +91,9 @@ class Programs:
                 gr.Number(0, minimum=0, maximum=2**31, step=1, label=SEED),
             ]
             outputs = [gr.Audio(type="filepath", label="sound"), gr.JSON(label="how new")]
-            gr.Button("controls").click(lambda: self.controls(inputs, outputs), None, gr.JSON(), api_name="controls")
+            gr.Button("controls").click(
+                lambda: self.controls(inputs, outputs), None, gr.JSON(), api_name="controls"
+            )
             gr.Button("process").click(self.process, inputs, outputs, api_name="process")
             gr.Button("cancel").click(self.cancel, api_name="cancel")
         return page
@@ -92,10 +108,14 @@ class Programs:
     async def call(self, verb: Verb, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Run a verb and return what its command prints with `--json`; the file of a sound is an address.
 
-        `settings` are those of Python, and the name of a `model`, or a recording in its place where the verb takes one.
+        `settings` have the names of Python's arguments, and `model` names a model, or a recording for verbs that need none.
         Files are uploaded before. Raises ParamsError for settings that are wrong, gr.Error for what the command says.
         """
-        known = ["model", *verb.arguments, *(name for name in fields_of(verb.settings) if name != "out")]
+        known = [
+            "model",
+            *verb.arguments,
+            *(name for name in fields_of(verb.settings) if name != "out"),
+        ]
         for name in settings:
             if name not in known:
                 raise ParamsError(
@@ -118,7 +138,9 @@ class Programs:
         is_file, wants_file = is_file_obj_with_meta(value), name in verb.arguments or is_path
         if is_file and not (wants_file or (name == "model" and verb.takes_recording_alone)):
             raise ParamsError(f"{name}: expected a value, found a file; send a value")
-        is_upload = is_file and Path(str(value["path"])).resolve().is_relative_to(self._work.uploads)
+        is_upload = is_file and Path(str(value["path"])).resolve().is_relative_to(
+            self._work.uploads
+        )
         if (wants_file or is_file) and not is_upload:
             raise ParamsError(f"{name}: expected an uploaded file, found none; upload one")
         return Path(value["path"]) if is_upload else value
@@ -129,11 +151,15 @@ class Programs:
         first = str(model) if is_recording else self._work.argument(self._work.model(str(model)))
         recordings = [path for name in verb.arguments for path in _listed(values.get(name))]
         others = {name: value for name, value in values.items() if name not in verb.arguments}
-        missing = [name for name in verb.arguments if verb.settings.model_fields[name].is_required()][len(recordings) :]
+        missing = [
+            name for name in verb.arguments if verb.settings.model_fields[name].is_required()
+        ][len(recordings) :]
         if missing and not is_recording:
             raise ParamsError(f"{missing[0]}: expected a recording, found none; upload one")
         arguments = command_of(verb, first, list(map(str, recordings)), others)
-        job = self._work.jobs.start(verb.name, verb.name + FOR_PROGRAMS, arguments, {"model": str(model)})
+        job = self._work.jobs.start(
+            verb.name, verb.name + FOR_PROGRAMS, arguments, {"model": str(model)}
+        )
         await job.ended()
         if job.state != "done":
             raise gr.Error(job.message.removeprefix("--"), print_exception=False)
@@ -149,9 +175,15 @@ class Programs:
             if about["label"] in now:
                 choices, about["value"] = now[about["label"]]
                 about["choices"] = [(choice, choice) for choice in choices]
-        return {"card": CARD, "inputs": shown, "outputs": [control(component) for component in outputs]}
+        return {
+            "card": CARD,
+            "inputs": shown,
+            "outputs": [control(component) for component in outputs],
+        }
 
-    async def process(self, recording: str | None, model: str, make: str, *values: Any) -> tuple[str, dict[str, Any]]:
+    async def process(
+        self, recording: str | None, model: str, make: str, *values: Any
+    ) -> tuple[str, dict[str, Any]]:
         """Return the path of the sound that a verb makes, and HARP's labels for it. Raises gr.Error."""
         of = dict(zip((STRENGTH, LABEL, START, END, SEED), values, strict=True))
         with plain_sentences():
@@ -164,7 +196,9 @@ class Programs:
             if not isinstance(of[label], int | float) or not math.isfinite(of[label]):
                 raise ParamsError(f"{label}: expected a number, found none; enter one")
         if recording is None and make != "a new sound":
-            raise ParamsError(f"{make}: expected a recording, found none; choose one, or make a new sound")
+            raise ParamsError(
+                f"{make}: expected a recording, found none; choose one, or make a new sound"
+            )
         name, settings = MAKES[make](str(recording), of)
         more = {"seed": int(of[SEED]) or None, "label": None if of[LABEL] == ANY else of[LABEL]}
         (row,) = rows_of(await self._made(VERBS[name], model, {**settings, **more}))
@@ -193,17 +227,31 @@ def _listed(value: Any) -> list[Any]:
 
 def _names(paths: Any) -> Any:
     """Return the names of files in place of their paths on this computer."""
-    return [Path(path).name for path in paths] if isinstance(paths, list) else paths and Path(paths).name
+    return (
+        [Path(path).name for path in paths]
+        if isinstance(paths, list)
+        else paths and Path(paths).name
+    )
 
 
 def control(component: Any) -> dict[str, Any]:
     """Return a component in HARP's words."""
-    about = {name: getattr(component, name) for name in SHOWN if getattr(component, name, None) is not None}
+    about = {
+        name: getattr(component, name)
+        for name in SHOWN
+        if getattr(component, name, None) is not None
+    }
     return {"type": TYPES[component.get_block_name()], "required": False, "info": "", **about}
 
 
 def labels_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return HARP's list of labels for a sound of a command's answer: how new it is, and why."""
     verdict, why = row["short"] or "novelty unknown", row["explanation"] or ""
-    label = {"label_type": "AudioLabel", "t": 0.0, "duration": 0.0, "label": verdict, "description": why}
+    label = {
+        "label_type": "AudioLabel",
+        "t": 0.0,
+        "duration": 0.0,
+        "label": verdict,
+        "description": why,
+    }
     return {"meta": {"_type": "pyharp.LabelList"}, "labels": [label]}

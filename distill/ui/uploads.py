@@ -1,7 +1,7 @@
-"""Recordings that a person adds to a folder: files as they are, each name checked.
+"""Add uploaded recordings to a folder: files are copied unchanged, names are checked.
 
-An upload is a file and its path as the browser has it. Folders stay, as they can be labels, but for one around all others
-that are added.
+An upload is a file and its path in the browser. Folders are kept, since they can be labels, except a single top folder
+around all uploads.
 """
 
 import itertools
@@ -21,18 +21,18 @@ ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz")
 
 
 class Uploads:
-    """Uploads on their way into a folder: the number of recordings that were added, and a sentence for each refusal."""
+    """Uploads to a folder: `count` of added recordings, and a sentence in `refused` for each file left out."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.count, self.refused = 0, list[str]()
 
     def add(self, uploads: Sequence[tuple[Path, str]]) -> None:
-        """Copy the recordings among the uploads into the folder."""
-        others = Counter[str]()  # suffixes of files that are no recordings
+        """Copy the recordings among the uploads to the folder."""
+        others = Counter[str]()  # suffixes of other files
         for upload, parts in _inside([(upload, path.split("/")) for upload, path in uploads]):
             name = parts[-1]
-            if name.startswith("._"):  # what macOS keeps beside a file
+            if name.startswith("._"):  # metadata of macOS
                 continue
             if is_recording(name):
                 self._add(upload, parts)
@@ -42,14 +42,18 @@ class Uploads:
             elif not name.startswith("."):
                 others[printable(PurePosixPath(name).suffix) or NO_SUFFIX] += 1
         if others:
-            self.refused.append(f"{left_out_line(dict(others.most_common()))}; expected recordings {EXAMPLES}")
+            self.refused.append(
+                f"{left_out_line(dict(others.most_common()))}; expected recordings {EXAMPLES}"
+            )
 
     def _add(self, upload: Path, parts: Sequence[str]) -> None:
-        """Copy a recording, beside another one of its name."""
+        """Copy a recording, with a number in its name if the name is taken."""
         try:
             target = self.folder.joinpath(*map(checked_name, parts))
             others = (target.with_stem(f"{target.stem} {number}") for number in itertools.count(2))
-            free = next(path for path in itertools.chain([target], others) if not os.path.lexists(path))
+            free = next(
+                path for path in itertools.chain([target], others) if not os.path.lexists(path)
+            )
             with atomic_path(free) as temporary:
                 shutil.copyfile(upload, temporary)
             self.count += 1
@@ -61,12 +65,12 @@ class Uploads:
 
 
 def is_recording(name: str) -> bool:
-    """Whether a file of this name is a recording, as where they are read."""
+    """Whether a file of this name is a recording, by its suffix."""
     return suffix_of(name) in SUPPORTED_SUFFIXES
 
 
 def checked_name(name: str) -> str:
-    """A name of a file or folder from outside, as it is. Raises ParamsError for one that leads elsewhere."""
+    """Return an untrusted name of a file or folder. Raises ParamsError if it leads to another folder."""
     if PurePath(name).name != name or name in ("", "..") or "\0" in name or not is_utf8(name):
         raise ParamsError(
             f"{name[:100]!r}: expected a name of a file or folder, found one that leads elsewhere; rename it"
@@ -75,9 +79,9 @@ def checked_name(name: str) -> str:
 
 
 def _inside(files: list[tuple[Path, list[str]]]) -> list[tuple[Path, list[str]]]:
-    """Files by their paths inside the folder that holds them all, where that has no recording beside its folders.
+    """Strip the top folder from all paths if it holds every recording, and all of them in subfolders.
 
-    With one it may be a label itself.
+    A top folder with recordings of its own may be a label, so it stays.
     """
     paths = [parts for _, parts in files if is_recording(parts[-1])]
     holds_folders = len({path[0] for path in paths}) == 1 and min(map(len, paths)) > 2

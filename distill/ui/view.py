@@ -36,7 +36,11 @@ TASKS = {
     "pictures": "drawing pictures",
 }
 CHARTS = (
-    ("codec", "Codec: loss", {"train_loss": "training", "val_loss": "validation", "train_commit_loss": "commitment"}),
+    (
+        "codec",
+        "Codec: loss",
+        {"train_loss": "training", "val_loss": "validation", "train_commit_loss": "commitment"},
+    ),
     ("prior", "Prior: perplexity", {"val_perplexity": "held out"}),
     ("prior", "Prior: bits per second", {"val_bits_per_second": "held out"}),
     ("prior", "Prior: loss", {"train_loss": "training", "val_loss": "validation"}),
@@ -56,7 +60,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], nothing: str = "")
         kind, openings = "wide many", [f'<td data-name="{escape(name)}">' for name in head]
     body = ""
     for row in rows:
-        cells = [opening + escape(str(text)) + "</td>" for opening, text in zip(openings, row, strict=True)]
+        cells = [
+            opening + escape(str(text)) + "</td>"
+            for opening, text in zip(openings, row, strict=True)
+        ]
         body += f"<tr>{''.join(cells)}</tr>"
     return f'<div class="{kind}"><table><thead><tr>{headings}</tr></thead><tbody>{body}</tbody></table></div>'
 
@@ -84,7 +91,7 @@ def picture(path: Path, label: str) -> str:
 
 
 def progress(job: Job, nothing: str) -> str:
-    """What a job does now, for how long, and how it ended; the note `nothing` without a job."""
+    """State of a job: its task, its time, and how it ended; the note `nothing` without a job."""
     if not job.kind:
         return note(nothing)
     state = job.state
@@ -93,7 +100,9 @@ def progress(job: Job, nothing: str) -> str:
         said = "cancelling; what was done is saved first"
     if state == "interrupted" and "is saved" in job.message:
         said += "; what was done is saved"
-    time = {"done": f" in {clock(job.seconds)}", "running": f", {clock(job.seconds)}"}.get(state, "")
+    time = {"done": f" in {clock(job.seconds)}", "running": f", {clock(job.seconds)}"}.get(
+        state, ""
+    )
     title = f"<strong>{escape(job.title)}</strong>: {escape(said)}{time}"
     shown = f'<p class="state {state}" role="status" data-job="{job.id}">{title}</p>'
     if state == "running":
@@ -111,24 +120,32 @@ def clock(seconds: float) -> str:
 
 def _bar(status: Mapping[str, Any]) -> str:
     """The bar of the task at work in percent, with the time left."""
-    label, total, done, left = (status.get(key) for key in ("label", "total", "done", "seconds_left"))
+    label, total, done, left = (
+        status.get(key) for key in ("label", "total", "done", "seconds_left")
+    )
     task = escape(TASKS.get(label or "", label or "starting"))
     if not total:
         return f"<p>{task} …</p>"
     time = f", about {clock(left)} left" if _is_finite(left) and done < total else ""
-    text = f", {escape(str(status.get('text')))}" if label == "kit" else ""  # whose sounds come all at the end
+    text = (
+        f", {escape(str(status.get('text')))}" if label == "kit" else ""
+    )  # whose sounds come all at the end
     return f'<label class="progress">{task}: {done / total:.0%}{time}{text}<progress max="{total}" value="{done}"></progress></label>'
 
 
 def learned(job: Job) -> str:
-    """What a training learned, as its command tells in JSON; "" for one that has not ended well."""
+    """Summary of a finished training from its command's JSON; "" if it has not ended well."""
     made = job.read(STDOUT)
     if job.state != "done" or "model" not in made:
         return ""
     sound = f", {clock(made['seconds'])} of sound" if "seconds" in made else ""
-    trained = {"prior": made} if job.kind == "prior" else {"codec": made, "prior": made.get("prior", {})}
+    trained = (
+        {"prior": made} if job.kind == "prior" else {"codec": made, "prior": made.get("prior", {})}
+    )
     weights = "; ".join(
-        f"{name}: {kept_weights(of['best_epoch'], of['epochs_trained'])}" for name, of in trained.items() if of
+        f"{name}: {kept_weights(of['best_epoch'], of['epochs_trained'])}"
+        for name, of in trained.items()
+        if of
     )
     warnings = "".join(note(text, "warning") for text in made.get("warnings") or [])
     model = escape(Path(made["model"]).name)
@@ -160,18 +177,29 @@ def ingest(report: Mapping[str, Any], tier: str = "") -> str:
         f"{report['seconds']:.1f} s of sound",
         report.get("sample_rate_reason"),
         left_out_line(report.get("left_out", {})),
-        not_entered_line((folder["path"], folder["reason"]) for folder in report.get("skipped_folders", [])),
+        not_entered_line(
+            (folder["path"], folder["reason"]) for folder in report.get("skipped_folders", [])
+        ),
     ]
     line = "; ".join(filter(None, facts)) + (_codewords(counts, tier) if tier else "")
     most = 100  # recordings of a kind
-    rows = [(kind, row["path"], row["reason"]) for kind in ("rejected", "warned") for row in report[kind][:most]]
+    rows = [
+        (kind, row["path"], row["reason"])
+        for kind in ("rejected", "warned")
+        for row in report[kind][:most]
+    ]
     alike = "alike: one side of the split where others can be held out"
-    rows += [("near-duplicates", ", ".join(group["paths"]), alike) for group in report["groups"][:most]]
+    rows += [
+        ("near-duplicates", ", ".join(group["paths"]), alike) for group in report["groups"][:most]
+    ]
     return f"<h2>Recordings</h2><p>{escape(line)}</p>{table(('', 'recording', 'reason'), rows)}"
 
 
 def _codewords(counts: Mapping[str, int], tier: str) -> str:
-    usable, params = counts["audio_files"] - counts["rejected"] - counts["duplicates"], default_params(tier=tier)
+    usable, params = (
+        counts["audio_files"] - counts["rejected"] - counts["duplicates"],
+        default_params(tier=tier),
+    )
     size, preset = params.vqvae_config(usable).codebook_size, params.tier_name(usable)
     return f". {usable} usable recordings: {size} codewords in each shape level, by the preset {preset}"
 
@@ -182,16 +210,27 @@ def health(epochs: Sequence[Mapping[str, Any]]) -> str:
         return ""
     last, rows = epochs[-1], []
     warned = {warning.partition(":")[0] for warning in last["utilization_warnings"]}
-    for level, health_of in zip(last.get("level_names", ()), last["codebook_health"].values(), strict=False):
-        used, perplexity, dead = (value if _is_finite(value) else 0.0 for value in map(health_of.get, HEALTH))
-        rows.append((level, f"{used:.0%}" + " ⚠" * (level in warned), f"{perplexity:.1f}", f"{dead:.0f}"))
+    for level, health_of in zip(
+        last.get("level_names", ()), last["codebook_health"].values(), strict=False
+    ):
+        used, perplexity, dead = (
+            value if _is_finite(value) else 0.0 for value in map(health_of.get, HEALTH)
+        )
+        rows.append(
+            (level, f"{used:.0%}" + " ⚠" * (level in warned), f"{perplexity:.1f}", f"{dead:.0f}")
+        )
     title = f"<h2>Codebooks on held-out recordings, epoch {int(last['epoch']) + 1}</h2>"
     return title + table(("level", "utilisation", "perplexity", "dead codes"), rows) if rows else ""
 
 
-def charts(metrics: Mapping[str, Sequence[Mapping[str, Any]]], kept: Mapping[str, int] = MappingProxyType({})) -> str:
+def charts(
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]],
+    kept: Mapping[str, int] = MappingProxyType({}),
+) -> str:
     """Charts of the metrics of tasks, a record for each epoch, and the epochs that trainings which have ended keep."""
-    return "".join(chart(title, metrics[task], names, kept.get(task)) for task, title, names in CHARTS)
+    return "".join(
+        chart(title, metrics[task], names, kept.get(task)) for task, title, names in CHARTS
+    )
 
 
 def _is_finite(value: object) -> TypeGuard[int | float]:
@@ -201,11 +240,16 @@ def _is_finite(value: object) -> TypeGuard[int | float]:
 Points = list[tuple[float, float]]  # epoch and value
 
 
-def chart(title: str, metrics: Sequence[Mapping[str, Any]], names: Mapping[str, str], kept: int | None = None) -> str:
+def chart(
+    title: str,
+    metrics: Sequence[Mapping[str, Any]],
+    names: Mapping[str, str],
+    kept: int | None = None,
+) -> str:
     """A chart of metrics by epoch, as SVG in the page's colours: `names` are the metrics and what their lines are called.
 
-    Epoch 0 is before training. A vertical line marks the epoch that is `kept`, from -1 as in records, or while training
-    is at work the one with the lowest `val_loss`. A dot ends each line; the legend has its value there.
+    Epoch 0 is before training. A vertical line marks the epoch that is `kept`, from -1 as in records, or, while
+    training runs, the epoch with the lowest `val_loss`. A dot ends each line; the legend has its value there.
     """
     lines = {shown: points for name, shown in names.items() if (points := _points(metrics, name))}
     if not lines:
@@ -223,15 +267,27 @@ def chart(title: str, metrics: Sequence[Mapping[str, Any]], names: Mapping[str, 
 
     parts, legend = [], {}
     for value in _ticks(low, high):
-        parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y(value)}" y2="{y(value)}"/>')
-        parts.append(f'<text x="{left - 6}" y="{y(value)}" dy="4" text-anchor="end">{value:.4g}</text>')
-    for epoch in sorted({first, last, *(tick for tick in _ticks(first, last) if tick == round(tick))}):
+        parts.append(
+            f'<line class="grid" x1="{left}" x2="{right}" y1="{y(value)}" y2="{y(value)}"/>'
+        )
+        parts.append(
+            f'<text x="{left - 6}" y="{y(value)}" dy="4" text-anchor="end">{value:.4g}</text>'
+        )
+    for epoch in sorted(
+        {first, last, *(tick for tick in _ticks(first, last) if tick == round(tick))}
+    ):
         anchor = "end" if epoch == last else "start" if epoch == first else "middle"
-        is_near_end = 0 < last - epoch < (last - first) / 8 or 0 < epoch - first < (last - first) / 8
+        is_near_end = (
+            0 < last - epoch < (last - first) / 8 or 0 < epoch - first < (last - first) / 8
+        )
         word = "epoch " * (epoch in (first, last))
         if not is_near_end:
-            parts.append(f'<text x="{x(epoch)}" y="{height - 8}" text-anchor="{anchor}">{word}{epoch:g}</text>')
-    losses = [(loss, epoch) for epoch, loss in _points(metrics, "val_loss") if first <= epoch <= last]
+            parts.append(
+                f'<text x="{x(epoch)}" y="{height - 8}" text-anchor="{anchor}">{word}{epoch:g}</text>'
+            )
+    losses = [
+        (loss, epoch) for epoch, loss in _points(metrics, "val_loss") if first <= epoch <= last
+    ]
     if losses:
         best = min(losses)[1] if kept is None else kept + 1
         title += f", {'best' if kept is None else 'kept'}: {f'epoch {best}' if best else 'before training'}"

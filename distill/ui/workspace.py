@@ -1,4 +1,4 @@
-"""The folder that the page works on: recordings, models, sounds, jobs. Names from outside are checked here."""
+"""Working folder of the page: recordings, models, sounds, jobs. Untrusted names are checked here."""
 
 import itertools
 import json
@@ -18,33 +18,45 @@ from distill.ui.jobs import Jobs
 from distill.ui.uploads import Uploads, checked_name, is_recording
 
 MODEL_SUFFIX = ".distill"
-LEFT_OUT = {"artifacts", "generated", "mlruns", "models", "metrics", "node_modules", "build", "dist", "__pycache__"}
+LEFT_OUT = {
+    "artifacts",
+    "generated",
+    "mlruns",
+    "models",
+    "metrics",
+    "node_modules",
+    "build",
+    "dist",
+    "__pycache__",
+}
 
 
 def distill(*arguments: str, seconds: float | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run a short command of Distill and wait for what it says."""
+    """Run a short `distill` command and return its output."""
     return subprocess.run(
         [sys.executable, "-P", "-m", "distill", *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},  # whatever the terminal of the page has
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},  # whatever the terminal's encoding
         timeout=seconds,
         check=False,
     )
 
 
 def preselected(names: Sequence[str], now: str | None) -> str | None:
-    """The name of a list that a form shows: `now` if it is still there, else the first one."""
+    """Choice to preselect: `now` if it is still listed, otherwise the first name, or None."""
     return now if now in names else next(iter(names), None)
 
 
 class Workspace:
-    """Paths below the working folder, its models and its jobs."""
+    """Paths in the working folder, its models and its jobs."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        self.models, self.sounds, self.generated = (self.root / name for name in ("models", "sounds", "generated"))
+        self.models, self.sounds, self.generated = (
+            self.root / name for name in ("models", "sounds", "generated")
+        )
         self.state = self.root / ".distill"
         self.uploads = self.state / "ui" / "uploads"
         self.jobs = Jobs(self.root)
@@ -53,7 +65,7 @@ class Workspace:
         self._lock = threading.Lock()
 
     def listed(self) -> list[dict[str, Any]]:
-        """What `distill list` says of the models; asked again when a file there has changed."""
+        """Models from `distill list`, refreshed when a file has changed."""
         with self._lock:
             stats = [(path, path.lstat()) for path in self.models.glob(f"*{MODEL_SUFFIX}")]
             seen = sorted((path.name, stat.st_mtime_ns, stat.st_size) for path, stat in stats)
@@ -64,39 +76,48 @@ class Workspace:
     def _asked(self) -> list[dict[str, Any]]:
         answer = distill("list", str(self.models), "--json").stdout
         with suppress(ValueError):
-            return [{**model, "file": Path(model["path"]).name} for model in json.loads(answer)["models"]]
+            return [
+                {**model, "file": Path(model["path"]).name}
+                for model in json.loads(answer)["models"]
+            ]
         return []
 
     def names(self, can_generate: bool = False) -> list[str]:
-        """Names of the models that open, with `can_generate` of those that have a prior; the newest first."""
+        """Names of usable models, newest first; if `can_generate`, only models with a prior."""
         models = sorted(self.listed(), key=lambda model: model["date"], reverse=True)
         usable = [model for model in models if not model["problem"]]
         return [model["file"] for model in usable if model["can_generate"] or not can_generate]
 
     def known(self, name: str | None) -> dict[str, Any]:
-        """What `distill list` says of the model of this name; {} without one."""
+        """Entry of a model in `distill list`, or {}."""
         return next((model for model in self.listed() if model["file"] == name), {})
 
     def argument(self, path: Path) -> str:
-        """A path below the folder as a command that runs there takes it, which is never a flag or the home folder."""
+        """Path relative to the folder, as a command argument that is never read as a flag or a home folder."""
         text = path.relative_to(self.root).as_posix()
         return f"./{text}" if text.startswith(("-", "~")) else text
 
     def corpora(self) -> list[str]:
-        """Folders with recordings in them or below them, relative to the working folder; those of the page first."""
-        shelves = (self.sounds, self.root / "data")  # hold corpora side by side
-        folders = [folder for parent in (*shelves, self.root) for folder in sorted(parent.glob("[!.]*"))]
+        """Folders that contain recordings, relative to the working folder; uploads of the page first."""
+        shelves = (self.sounds, self.root / "data")  # contain corpora
+        folders = [
+            folder for parent in (*shelves, self.root) for folder in sorted(parent.glob("[!.]*"))
+        ]
         corpora = []
         for folder in folders:
-            most = 1 if folder in shelves else 200  # folders, looked into for the first recording
-            names = (name for _, _, files in itertools.islice(os.walk(folder), most) for name in files)
-            is_left_out = folder.is_symlink() or (folder.parent == self.root and folder.name in LEFT_OUT)
+            most = 1 if folder in shelves else 200  # folders searched for a recording
+            names = (
+                name for _, _, files in itertools.islice(os.walk(folder), most) for name in files
+            )
+            is_left_out = folder.is_symlink() or (
+                folder.parent == self.root and folder.name in LEFT_OUT
+            )
             if not is_left_out and any(map(is_recording, names)):
                 corpora.append(folder.relative_to(self.root).as_posix())
         return corpora
 
     def corpus(self, name: str) -> Path:
-        """The folder of recordings of this name. Raises ParamsError for any that `corpora` does not list."""
+        """Folder of recordings with this name. Raises ParamsError if `corpora` does not list it."""
         corpora = self.corpora()
         positions = positions_of(name, corpora)
         if len(positions) != 1:
@@ -107,24 +128,32 @@ class Workspace:
         return self.root / corpora[positions[0]]
 
     def labels(self, name: str | None) -> list[str]:
-        """The folders within a folder of recordings, which can be labels; none where all are in one."""
+        """Subfolders with recordings, which can be labels; [] if all recordings are in one folder."""
         if name not in self.corpora():
             return []
         corpus = self.root / str(name)
-        holding = [Path(folder) for folder, _, files in os.walk(corpus) if any(map(is_recording, files))]
-        return sorted(folder.relative_to(corpus).as_posix() for folder in holding) if len(holding) > 1 else []
+        holding = [
+            Path(folder) for folder, _, files in os.walk(corpus) if any(map(is_recording, files))
+        ]
+        return (
+            sorted(folder.relative_to(corpus).as_posix() for folder in holding)
+            if len(holding) > 1
+            else []
+        )
 
     def model(self, name: str | None) -> Path:
-        """The model file of this name. Raises ParamsError where it is no file in the folder of models."""
+        """Model file with this name. Raises ParamsError if the folder of models has no such file."""
         models = [path for path in self.models.glob(f"*{MODEL_SUFFIX}") if path.is_file()]
         positions = positions_of(name or "", [path.name for path in models])
         if len(positions) != 1:
             how = "choose one of the list" if models else "train or import one first"
-            raise ParamsError(f"model {(name or '')[:100]!r}: expected one of the list, found none; {how}")
+            raise ParamsError(
+                f"model {(name or '')[:100]!r}: expected one of the list, found none; {how}"
+            )
         return models[positions[0]]
 
     def check_inside(self, path: Path) -> Path:
-        """`path` itself. Raises ParamsError where a link leads from it out of the working folder."""
+        """Return `path`. Raises ParamsError if a link leads out of the working folder."""
         if not path.resolve().is_relative_to(self.root):
             raise ParamsError(
                 f"{path.name}: expected a file of this folder, found a link to elsewhere; remove the link"
@@ -132,7 +161,7 @@ class Workspace:
         return path
 
     def new_model(self, name: str | None) -> Path:
-        """The path of a new model. Raises ParamsError for a name that exists or that is no name of a file."""
+        """Path of a new model. Raises ParamsError for a name that is taken or invalid."""
         stem = (name or "").strip().removesuffix(MODEL_SUFFIX)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", stem):
             raise ParamsError(
@@ -140,12 +169,16 @@ class Workspace:
             )
         path = self.models / f"{stem}{MODEL_SUFFIX}"
         if path.exists() or path.is_symlink():
-            raise ParamsError(f"name {stem!r}: expected a new name, found a model of this name; choose another name")
+            raise ParamsError(
+                f"name {stem!r}: expected a new name, found a model of this name; choose another name"
+            )
         return path
 
     def recordings_to(self, name: str) -> Uploads:
-        """Uploads into `sounds/<name>`. Raises ParamsError for a name that leads elsewhere."""
+        """Uploads to `sounds/<name>`. Raises ParamsError for a name that leads to another folder."""
         folder = self.sounds / checked_name(name.strip())
         if folder.name.startswith("."):
-            raise ParamsError(f"{folder.name!r}: expected a name that does not begin with a dot; choose another name")
+            raise ParamsError(
+                f"{folder.name!r}: expected a name that does not begin with a dot; choose another name"
+            )
         return Uploads(folder)

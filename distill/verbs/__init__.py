@@ -9,4 +9,6 @@ from pkgutil import iter_modules
 from distill.verbs.verb import Verb
 
 _MODULES = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
-VERBS: dict[str, Verb] = {module.VERB.name: module.VERB for module in _MODULES if hasattr(module, "VERB")}
+VERBS: dict[str, Verb] = {
+    module.VERB.name: module.VERB for module in _MODULES if hasattr(module, "VERB")
+}

@@ -1,4 +1,4 @@
-"""Fill: a part of a recording generated again. What `extend` shares with it is here, too."""
+"""Fill: a part of a recording generated again. Parts that `extend` shares are here, too."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Self
@@ -23,14 +23,16 @@ from distill.verbs.verb import Verb
 if TYPE_CHECKING:
     from distill.audio.read import Original
     from distill.audio.side_info import SideInfo
+    from distill.generate.context import GenerationContext
     from distill.generate.results import Generated
-    from distill.generate.source import Source
 
 
 class PartSettings(Guided, SoundSettings):
     """Settings of sounds that are generated next to or within a recording."""
 
-    recording: Annotated[Recording, UNCHECKED, Argument("AUDIO", "a recording")] = Field(kw_only=False)
+    recording: Annotated[Recording, UNCHECKED, Argument("AUDIO", "a recording")] = Field(
+        kw_only=False
+    )
     n: Annotated[Count, Flag("--count", "-n")] = Field(default=1, description="how many sounds")
     seed: Seed = None
     temperature: Coolness = 1.0
@@ -56,11 +58,11 @@ class FillSettings(PartSettings):
         return self
 
 
-def fill(source: "Source", settings: FillSettings) -> "Generated":
+def fill(context: "GenerationContext", settings: FillSettings) -> "Generated":
     """Generate a part of a recording again, from `start` to `end`, in seconds. See `extend`."""
     from distill.generate.inputs import read_unchanged, side_info_of
 
-    given = read_unchanged(source, settings.recording)
+    given = read_unchanged(context, settings.recording)
     rate, recorded = given.sample_rate, len(given.samples)
     start, end = (round(seconds * rate) for seconds in (settings.start, settings.end))
     if end > recorded:
@@ -68,11 +70,11 @@ def fill(source: "Source", settings: FillSettings) -> "Generated":
             f"to {settings.end:g}: expected a part of the recording, which lasts {recorded / rate:g} s, "
             "found a later end; give an earlier one"
         )
-    return with_parts(source, settings, given, [(start, end)], side_info_of(source, given))
+    return with_parts(context, settings, given, [(start, end)], side_info_of(context, given))
 
 
 def with_parts(
-    source: "Source",
+    context: "GenerationContext",
     settings: PartSettings,
     given: "Original",
     parts: Sequence[tuple[int, int]],
@@ -80,7 +82,7 @@ def with_parts(
 ) -> "Generated":
     """Generate `parts` of a recording, each from one sample to another, and keep the rest."""
     from distill.generate.fill import FillRequest
-    from distill.generate.policies import Sampling
+    from distill.generate.processors import Sampling
     from distill.generate.results import Generated
     from distill.generate.sounds import generated, seed_or_any
 
@@ -88,7 +90,7 @@ def with_parts(
         count=settings.n,
         max_seconds=len(given.samples) / given.sample_rate,
         sampling=Sampling(settings.temperature, guidance=settings.guidance_scale),
-        label=source.label_number(settings.label),
+        label=context.label_number(settings.label),
         given=given.samples,
         sample_rate=given.sample_rate,
         parts=parts,
@@ -96,12 +98,15 @@ def with_parts(
         width=settings.width,
     )
     seed, output = seed_or_any(settings.seed), settings.output(given.sample_rate, given.bits)
-    drafts = generated(source, request, seed, [], output, settings.delivery, given.sample_rate)
+    drafts = generated(context, request, seed, [], output, settings.delivery, given.sample_rate)
     changes = {
-        f"resampled from {given.sample_rate} to {output.sample_rate} Hz": output.sample_rate != given.sample_rate,
+        f"resampled from {given.sample_rate} to {output.sample_rate} Hz": output.sample_rate
+        != given.sample_rate,
         "brought to another loudness": output.loudness is not None,
     }
-    remarks = [f"what stays of the recording is {change}" for change, is_true in changes.items() if is_true]
+    remarks = [
+        f"what stays of the recording is {change}" for change, is_true in changes.items() if is_true
+    ]
     return Generated(draws=drafts, output=output, seed=seed, remarks=remarks)
 
 

@@ -16,7 +16,7 @@ from distill.generate.settings import (
     UNCHECKED,
     Coolness,
     Count,
-    Drafts,
+    DraftCount,
     Flag,
     Guided,
     Recording,
@@ -33,14 +33,14 @@ from distill.params import Share, TopK, TopP
 from distill.verbs.verb import Verb
 
 if TYPE_CHECKING:
-    from distill.generate.refusals import Draws
+    from distill.generate.context import GenerationContext
+    from distill.generate.rejection import Drafts
     from distill.generate.results import Generated
     from distill.generate.score import Score
     from distill.generate.sounds import GenerationRequest
-    from distill.generate.source import Source
 
 LEAST_CONTINUED = 0.1  # seconds after a prompt, below which nothing was added
-COMPARED_FROM = 2  # sounds from which there is a report on the set
+COMPARED_FROM = 2  # sounds, at least, for a report on the set
 BEATS = 4  # of a bar
 
 
@@ -51,14 +51,17 @@ class GenerateSettings(Guided, SoundSettings):
         default=None, kw_only=False, description="how many sounds"
     )
     seconds: Seconds | None = Field(
-        default=None, kw_only=False, description="length of each; without it sounds end by themselves, within 10 s"
+        default=None,
+        kw_only=False,
+        description="length of each; without it sounds end by themselves, within 10 s",
     )
     seed: Seed = Field(default=None, kw_only=False)
     temperature: Coolness = 1.0
     top_k: TopK = Field(default=0, description="sample from the K likeliest codes; 0 = all")
     top_p: TopP = Field(default=1.0, description="sample from the likeliest codes that sum to this")
     note: SomeNotes = Field(
-        default=None, description="notes of the sounds in turn, such as C3, 60, C3,E3,G3 or C2:C4; C4 is 60"
+        default=None,
+        description="notes of the sounds in turn, such as C3, 60, C3,E3,G3 or C2:C4; C4 is 60",
     )
     tuning: TuningOfNotes = "corpus"
     prompt: Annotated[Recording | None, UNCHECKED, Flag(metavar="AUDIO", type=Path)] = Field(
@@ -75,7 +78,8 @@ class GenerateSettings(Guided, SoundSettings):
         default=None, description="track of a MIDI file, from 1; omit for all tracks"
     )
     program: Annotated[str | None, Flag(metavar="NUMBER=LABEL,...")] = Field(
-        default=None, description="labels for the programs of a MIDI file, from 1, such as 1=piano,34=bass"
+        default=None,
+        description="labels for the programs of a MIDI file, from 1, such as 1=piano,34=bass",
     )
     pattern: Annotated[str | None, Flag(metavar="LABEL:STEPS...")] = Field(
         default=None,
@@ -93,15 +97,20 @@ class GenerateSettings(Guided, SoundSettings):
         default=None, description="with a pattern: 0 straight, 1 triplet swing"
     )
     stems: bool = Field(
-        default=False, description="for a pattern or a MIDI file: a sound for each label instead of their mix"
+        default=False,
+        description="for a pattern or a MIDI file: a sound for each label instead of their mix",
     )
-    min_novelty: Annotated[str | float | None, AfterValidator(least_novelty), Flag(metavar="close|new|0...1")] = Field(
+    min_novelty: Annotated[
+        str | float | None, AfterValidator(least_novelty), Flag(metavar="close|new|0...1")
+    ] = Field(
         default=None,
         description="reject copies (close), everything that is not new (new), or sounds with a novelty percentile "
         "below X",
     )
-    reject_faults: bool = Field(default=False, description="reject faulty sounds, and report how many")
-    drafts: Annotated[Drafts, Flag(otherwise="4; with --follow 1")] = None
+    reject_faults: bool = Field(
+        default=False, description="reject faulty sounds, and report how many"
+    )
+    drafts: Annotated[DraftCount, Flag(otherwise="4; with --follow 1")] = None
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -111,11 +120,15 @@ class GenerateSettings(Guided, SoundSettings):
         for name, keys in NEEDED.items():
             if name in given and given.isdisjoint(keys):
                 needed = " or ".join(keys)
-                raise ParamsError(f"{name}: expected {needed} with it, found none; name one, or leave it out")
+                raise ParamsError(
+                    f"{name}: expected {needed} with it, found none; name one, or leave it out"
+                )
         for name in self.input.replaces:
             if name in given:
                 key = next(key for key in self.input.keys if key in given)
-                raise ParamsError(f"{name}: expected none beside {key}, which has its own; leave one of them out")
+                raise ParamsError(
+                    f"{name}: expected none beside {key}, which has its own; leave one of them out"
+                )
         return self
 
     @property
@@ -148,7 +161,7 @@ class GenerateSettings(Guided, SoundSettings):
         return max(1, len(self.notes)) if self.n is None else self.n
 
 
-def generate(source: "Source", settings: GenerateSettings) -> "Generated":
+def generate(context: "GenerationContext", settings: GenerateSettings) -> "Generated":
     """Generate `n` sounds of `seconds` each; without `seconds` they end at EOS.
 
     With `note` the sounds are at notes, in turn, by default one sound at each note: a MIDI number (C4 is 60), a name such
@@ -165,44 +178,50 @@ def generate(source: "Source", settings: GenerateSettings) -> "Generated":
     softer, and the result says by how much. Raises ArtifactError when the model lacks what is requested, ParamsError for
     arguments that are out of range.
     """
-    from distill.generate.policies import Sampling
-    from distill.generate.refusals import FAULTY, too_old
+    from distill.generate.processors import Sampling
+    from distill.generate.rejection import FAULTY, below_novelty
     from distill.generate.results import Generated
     from distill.generate.selection.choice import DRAFTS
     from distill.generate.sounds import generated, in_tune, seed_or_any
 
-    label, tuning = source.label_number(settings.label), CONCERT
+    label, tuning = context.label_number(settings.label), CONCERT
     if settings.min_novelty is not None or settings.reject_faults:
-        source.needed_reference("; leave min_novelty and reject_faults out")
-    source.check_drafts(settings.drafts)
+        context.needed_reference("; leave min_novelty and reject_faults out")
+    context.check_drafts(settings.drafts)
     if settings.notes:
-        source.tuner.check(settings.notes, label)
-        tuning = source.tuner.tuning(settings.tuning)
+        context.tuner.check(settings.notes, label)
+        tuning = context.tuner.tuning(settings.tuning)
     common = {
         "count": settings.count,
-        "sampling": Sampling(settings.temperature, settings.top_k, settings.top_p, settings.guidance_scale),
+        "sampling": Sampling(
+            settings.temperature, settings.top_k, settings.top_p, settings.guidance_scale
+        ),
         "label": label,
         "width": settings.width,
         "finds_faults": True,
         "drafts": settings.drafts or DRAFTS,
     }
-    request, remarks = settings.input.request(source, settings, common)
+    request, remarks = settings.input.request(context, settings, common)
     if settings.notes:
         request = replace(request, notes=[note + tuning.offset for note in settings.notes])
-    seed, is_old = seed_or_any(settings.seed), too_old(settings.min_novelty or 0)
-    criteria = [FAULTY] * settings.reject_faults + [in_tune(request)] * bool(settings.notes) + [is_old]
-    output = settings.output(source.codec.spectrogram.sample_rate, tempo=settings.tempo)
-    drafts = generated(source, request, seed, criteria, output, settings.delivery)
+    seed, is_old = seed_or_any(settings.seed), below_novelty(settings.min_novelty or 0)
+    criteria = (
+        [FAULTY] * settings.reject_faults + [in_tune(request)] * bool(settings.notes) + [is_old]
+    )
+    output = settings.output(context.codec.spectrogram.sample_rate, tempo=settings.tempo)
+    drafts = generated(context, request, seed, criteria, output, settings.delivery)
     made = Generated(
         draws=drafts,
         output=output,
         seed=seed,
         not_new=sum(map(is_old.applies, drafts.sounds)),
         tuning=tuning,
-        cut_short=_cut_short(source, drafts, len(request.prompt)) if request.natural_ending else "",
+        cut_short=_cut_short(context, drafts, len(request.prompt))
+        if request.natural_ending
+        else "",
         remarks=remarks,
     )
-    return _with_reports(source, made, request)
+    return _with_reports(context, made, request)
 
 
 Made = tuple["GenerationRequest", Sequence[str]]
@@ -219,22 +238,22 @@ class Input(NamedTuple):
     keys: tuple[str, ...]
     takes: tuple[str, ...]
     replaces: tuple[str, ...]
-    request: Callable[["Source", GenerateSettings, dict[str, Any]], Made]
+    request: Callable[["GenerationContext", GenerateSettings, dict[str, Any]], Made]
 
 
-def _free(source: "Source", settings: GenerateSettings, common: dict[str, Any]) -> Made:
+def _free(context: "GenerationContext", settings: GenerateSettings, common: dict[str, Any]) -> Made:
     """Generate sounds freely, or after a prompt."""
     from distill.generate.inputs import recorded
     from distill.generate.sounds import GenerationRequest
 
     if settings.prompt is not None:
-        prompt = recorded(source, settings.prompt)
+        prompt = recorded(context, settings.prompt)
         common |= {"prompt": prompt.codes, "side_info": prompt.side_info}
     seconds, ends_at_eos = settings.seconds or LONGEST_SECONDS, settings.seconds is None
     return GenerationRequest(**common, max_seconds=seconds, natural_ending=ends_at_eos), []
 
 
-def _loop(source: "Source", settings: GenerateSettings, common: dict[str, Any]) -> Made:  # noqa: ARG001 - as others
+def _loop(context: "GenerationContext", settings: GenerateSettings, common: dict[str, Any]) -> Made:  # noqa: ARG001 - as others
     """Generate loops at a tempo."""
     from distill.generate.loop import LoopRequest
 
@@ -243,7 +262,9 @@ def _loop(source: "Source", settings: GenerateSettings, common: dict[str, Any]) 
     return LoopRequest(max_seconds=beats * 60 / bpm, bpm=bpm, beats=beats, **common), []
 
 
-def _pattern(source: "Source", settings: GenerateSettings, common: dict[str, Any]) -> Made:
+def _pattern(
+    context: "GenerationContext", settings: GenerateSettings, common: dict[str, Any]
+) -> Made:
     """Generate renditions of a pattern of hits."""
     from distill.generate.score import read_pattern
 
@@ -251,21 +272,28 @@ def _pattern(source: "Source", settings: GenerateSettings, common: dict[str, Any
     assert settings.tempo is not None
     bpm, beats = settings.tempo
     return _rendition(
-        source, read_pattern(settings.pattern, bpm, beats // BEATS, settings.swing or 0.0), settings, common
+        context,
+        read_pattern(settings.pattern, bpm, beats // BEATS, settings.swing or 0.0),
+        settings,
+        common,
     )
 
 
-def _following(source: "Source", settings: GenerateSettings, common: dict[str, Any]) -> Made:
+def _following(
+    context: "GenerationContext", settings: GenerateSettings, common: dict[str, Any]
+) -> Made:
     """Generate sounds that follow a recording, or renditions of a MIDI file."""
     from distill.generate.score import is_midi
 
     followed = settings.follow
     if isinstance(followed, str | os.PathLike) and is_midi(Path(followed)):
-        return _midi(source, Path(followed), settings, common)
-    return _voice(source, settings, common)
+        return _midi(context, Path(followed), settings, common)
+    return _voice(context, settings, common)
 
 
-def _voice(source: "Source", settings: GenerateSettings, common: dict[str, Any]) -> Made:
+def _voice(
+    context: "GenerationContext", settings: GenerateSettings, common: dict[str, Any]
+) -> Made:
     """Generate sounds that follow a recording."""
     from distill.generate.follow import follow_request
     from distill.generate.inputs import recorded
@@ -274,10 +302,14 @@ def _voice(source: "Source", settings: GenerateSettings, common: dict[str, Any])
     _refuse(settings, ("program", "stems", "track"), "a MIDI file to follow, found a recording")
     common["drafts"] = settings.drafts or 1  # each note has drafts of its own
     assert settings.follow is not None
-    return follow_request(source, recorded(source, settings.follow), loose=settings.loose or 0.0, **common)
+    return follow_request(
+        context, recorded(context, settings.follow), loose=settings.loose or 0.0, **common
+    )
 
 
-def _midi(source: "Source", path: Path, settings: GenerateSettings, common: dict[str, Any]) -> Made:
+def _midi(
+    context: "GenerationContext", path: Path, settings: GenerateSettings, common: dict[str, Any]
+) -> Made:
     """Generate renditions of a MIDI file. A remark on the file is an AudioWarning."""
     from distill.generate.score import read_midi, read_programs
 
@@ -286,8 +318,8 @@ def _midi(source: "Source", path: Path, settings: GenerateSettings, common: dict
     read = read_midi(path, settings.track, programs)
     for remark in read.remarks:
         warnings.warn(f"{path}: {remark}", AudioWarning, stacklevel=2)
-    score, remarks = read.with_drums(source.labels)
-    request, moved = _rendition(source, score, settings, common)
+    score, remarks = read.with_drums(context.labels)
+    request, moved = _rendition(context, score, settings, common)
     return request, [*remarks, *moved]
 
 
@@ -298,13 +330,21 @@ def _refuse(settings: GenerateSettings, names: Sequence[str], expected: str) -> 
             raise ParamsError(f"{name}: expected {expected}; leave {name} out")
 
 
-def _rendition(source: "Source", score: "Score", settings: GenerateSettings, common: dict[str, Any]) -> Made:
-    """Generate renditions of a score; notes without a label have that of the settings."""
+def _rendition(
+    context: "GenerationContext", score: "Score", settings: GenerateSettings, common: dict[str, Any]
+) -> Made:
+    """Generate renditions of a score; notes without a label take the label of the settings."""
     from distill.generate.arrange import ScoreRequest, fitted
 
-    numbers = {name: source.label_number(name) if name else common["label"] for name in score.labels}
-    played, remarks = fitted(score, source.tuner, numbers)
-    tuning = source.tuner.tuning(settings.tuning) if any(note.key is not None for note in played.notes) else CONCERT
+    numbers = {
+        name: context.label_number(name) if name else common["label"] for name in score.labels
+    }
+    played, remarks = fitted(score, context.tuner, numbers)
+    tuning = (
+        context.tuner.tuning(settings.tuning)
+        if any(note.key is not None for note in played.notes)
+        else CONCERT
+    )
     request = ScoreRequest(
         max_seconds=LONGEST_SECONDS,
         score=played,
@@ -318,51 +358,62 @@ def _rendition(source: "Source", score: "Score", settings: GenerateSettings, com
 
 LENGTH = ("note", "prompt", "seconds")
 INPUTS = (
-    Input(("follow",), ("loose", "track", "program", "stems"), (*LENGTH, "pattern", "bpm", "bars"), _following),
+    Input(
+        ("follow",),
+        ("loose", "track", "program", "stems"),
+        (*LENGTH, "pattern", "bpm", "bars"),
+        _following,
+    ),
     Input(("pattern",), ("swing", "stems"), (*LENGTH, "label"), _pattern),
     Input(("bpm", "bars"), (), LENGTH, _loop),
 )
 FREE = Input((), (), (), _free)
 NEEDED = {
-    name: [key for own in INPUTS if name in own.takes for key in own.keys] for kind in INPUTS for name in kind.takes
+    name: [key for own in INPUTS if name in own.takes for key in own.keys]
+    for kind in INPUTS
+    for name in kind.takes
 }
 """Settings that only some inputs take, and the settings that choose these inputs."""
 
 
-def _cut_short(source: "Source", drafts: "Draws", prompt_frames: int) -> str:
+def _cut_short(context: "GenerationContext", drafts: "Drafts", prompt_frames: int) -> str:
     """Return advice where sounds end at the longest length although most recordings are longer; else ""."""
     from distill.generate.sounds import frames_for_seconds
 
-    longest = frames_for_seconds(source.codec, LONGEST_SECONDS)
-    recorded = [] if source.reference is None else sorted(map(len, source.reference.codes))
+    longest = frames_for_seconds(context.codec, LONGEST_SECONDS)
+    recorded = [] if context.reference is None else sorted(map(len, context.reference.codes))
     cut = sum(len(sound.codes) - prompt_frames >= longest for sound in drafts.sounds)
     median = recorded[len(recorded) // 2] if recorded else 0
     if not cut or median <= longest:
         return ""
-    seconds = median / source.codec.spectrogram.frame_rate
+    seconds = median / context.codec.spectrogram.frame_rate
     return (
         f"{cut} of {len(drafts.sounds)} sounds end at {LONGEST_SECONDS:.0f} s, where no more is drawn, and the recordings "
         f"at {seconds:.0f} s; ask for a length in seconds"
     )
 
 
-def _with_reports(source: "Source", made: "Generated", request: "GenerationRequest") -> "Generated":
+def _with_reports(
+    context: "GenerationContext", made: "Generated", request: "GenerationRequest"
+) -> "Generated":
     """Add the reports on the set: novelty and faults, where the model has a reference."""
     from distill.generate.faults import FaultReport
     from distill.novelty.report import report_on
 
-    before = len(request.prompt) / source.codec.spectrogram.frame_rate
+    before = len(request.prompt) / context.codec.spectrogram.frame_rate
     seconds = [length - before for length in made.seconds]  # generated, without the prompt
     if len(request.prompt) and request.natural_ending:
         made = replace(made, ended_at_once=sum(length < LEAST_CONTINUED for length in seconds))
-    if not source.judge or not source.finder or None in made.faults:
+    if not context.scorer or not context.finder or None in made.faults:
         return made
-    held_out, found = source.finder.held_out(request.kinds), made.faults
+    held_out, found = context.finder.held_out(request.kinds), made.faults
     faults = FaultReport([own or () for own in found], held_out, made.draws.redrawn["faulty"])
     if request.count < COMPARED_FROM or not request.is_compared:
         return replace(made, fault_report=faults)
     added = [codes[len(request.prompt) :] for codes in made.codes]
-    report = report_on(source.judge, added, seconds, list(filter(None, made.novelty)), made.seed or 0)
+    report = report_on(
+        context.scorer, added, seconds, list(filter(None, made.novelty)), made.seed or 0
+    )
     return replace(made, report=report, fault_report=faults)
 
 

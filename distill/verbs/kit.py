@@ -6,15 +6,15 @@ from distill.kit.settings import KitSettings
 from distill.verbs.verb import Verb
 
 if TYPE_CHECKING:
-    from distill.generate.source import Source
+    from distill.generate.context import GenerationContext
     from distill.kit.kit import Kit
 
 
-def kit(source: "Source", settings: KitSettings) -> "Kit":
+def kit(context: "GenerationContext", settings: KitSettings) -> "Kit":
     """Make a sampler's instrument in the folder `out`: new sounds for each of `labels`, by default for all labels.
 
-    A key has `per_label` sounds: one generated sound and takes of it. `keys` maps labels to keys other than those of
-    their names: MIDI numbers or notes, such as {"oh": "F#4"}. A model without labels gives clusters by spectrum. Sounds
+    A key has `per_label` sounds: one generated sound and takes of it. `keys` gives labels other keys than
+    their names do: MIDI numbers or notes, such as {"oh": "F#4"}. A model without labels gives clusters by spectrum. Sounds
     end at EOS, or after `seconds`. Silent sounds and copies are generated again, copies not with `allow_copies`. `out`
     is new, empty, or with `replace` a kit. The same seed gives the same files with the same number of threads. Raises
     ParamsError and ArtifactError.
@@ -26,7 +26,7 @@ def kit(source: "Source", settings: KitSettings) -> "Kit":
     from distill.generate.sounds import seed_or_any
     from distill.kit.make import make_kit
 
-    return make_kit(source, settings.model_copy(update={"seed": seed_or_any(settings.seed)}))
+    return make_kit(context, settings.model_copy(update={"seed": seed_or_any(settings.seed)}))
 
 
 VERB = Verb(

@@ -10,8 +10,8 @@ from distill.generate.settings import UNCHECKED, Argument, Recording, SoundSetti
 from distill.verbs.verb import Verb
 
 if TYPE_CHECKING:
+    from distill.generate.context import GenerationContext
     from distill.generate.results import Morphed
-    from distill.generate.source import Source
 
 
 def checked_below(given: Any) -> Any:
@@ -20,7 +20,9 @@ def checked_below(given: Any) -> Any:
         return ()
     if not isinstance(given, list | tuple):
         found = type(given).__name__
-        raise ParamsError(f"below: expected a list of two recordings, found one {found}; give two, as a list")
+        raise ParamsError(
+            f"below: expected a list of two recordings, found one {found}; give two, as a list"
+        )
     if len(given) not in (0, 2):
         raise ParamsError(
             f"morph: expected two recordings, or four as the corners of a grid, found {2 + len(given)}; give two or four"
@@ -32,9 +34,13 @@ class MorphSettings(SoundSettings):
     """Settings of `morph`."""
 
     first: Annotated[Recording, UNCHECKED, Argument("FIRST", "a recording")] = Field(kw_only=False)
-    last: Annotated[Recording, UNCHECKED, Argument("LAST", "the recording that it leads to")] = Field(kw_only=False)
+    last: Annotated[Recording, UNCHECKED, Argument("LAST", "the recording that it leads to")] = (
+        Field(kw_only=False)
+    )
     steps: Annotated[int, Field(ge=2, le=64)] = Field(
-        default=5, kw_only=False, description="how many sounds, both ends among them; of a grid on each side"
+        default=5,
+        kw_only=False,
+        description="how many sounds, both ends among them; of a grid on each side",
     )
     below: Annotated[
         Sequence[Recording],
@@ -43,7 +49,7 @@ class MorphSettings(SoundSettings):
     ] = ()
 
 
-def morph(source: "Source", settings: MorphSettings) -> "Morphed":
+def morph(context: "GenerationContext", settings: MorphSettings) -> "Morphed":
     """Generate `steps` sounds from the recording `first` to the recording `last`.
 
     The first and the last sound are both recordings, decoded from their codes. Between them pitch, spectrum and length go
@@ -56,11 +62,14 @@ def morph(source: "Source", settings: MorphSettings) -> "Morphed":
     from distill.generate.results import Morphed
     from distill.generate.sounds import emitted
 
-    corners = [recorded(source, recording) for recording in (settings.first, settings.last, *settings.below)]
-    rate = source.codec.spectrogram.sample_rate
+    corners = [
+        recorded(context, recording)
+        for recording in (settings.first, settings.last, *settings.below)
+    ]
+    rate = context.codec.spectrogram.sample_rate
     output, delivery = settings.output(rate), settings.delivery
     emit = emitted(output, rate, delivery.on_sound)
-    drafts = morphs(source, corners, settings.steps, settings.width, delivery.progress, emit)
+    drafts = morphs(context, corners, settings.steps, settings.width, delivery.progress, emit)
     return Morphed(draws=drafts, output=output, seed=None, columns=settings.steps)
 
 

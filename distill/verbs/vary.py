@@ -10,7 +10,7 @@ from distill.generate.settings import (
     Argument,
     Coolness,
     Count,
-    Drafts,
+    DraftCount,
     Flag,
     Guided,
     RateOfRecording,
@@ -28,30 +28,32 @@ from distill.params.settings import Settings, validated
 from distill.verbs.verb import Verb
 
 if TYPE_CHECKING:
+    from distill.generate.context import GenerationContext
     from distill.generate.results import Varied
-    from distill.generate.source import Source
 
 
 class VarySettings(Guided, SoundSettings):
     """Settings of `vary`."""
 
-    recording: Annotated[Recording, UNCHECKED, Argument("AUDIO", "after a model file, the recording to vary")] = Field(
-        kw_only=False
+    recording: Annotated[
+        Recording, UNCHECKED, Argument("AUDIO", "after a model file, the recording to vary")
+    ] = Field(kw_only=False)
+    n: Annotated[Count, Flag("--count", "-n")] = Field(
+        default=8, kw_only=False, description="how many takes"
     )
-    n: Annotated[Count, Flag("--count", "-n")] = Field(default=8, kw_only=False, description="how many takes")
     strength: Annotated[Share | None, Flag(otherwise="0.3; of a recording alone 0.5")] = Field(
         default=None, kw_only=False, description="how much changes: 0 nothing, 1 everything"
     )
     seed: Seed = Field(default=None, kw_only=False)
-    transpose: Annotated[Annotated[float, Field(ge=-48, le=48)] | None, Flag(metavar="SEMITONES")] = Field(
-        default=None, description="semitones up, or below 0 down"
-    )
-    note: Annotated[Notes | None, BeforeValidator(checked_notes), Flag(metavar="NOTE", type=str)] = Field(
-        default=None, description="transpose it to one note, such as C3 or 48"
-    )
+    transpose: Annotated[
+        Annotated[float, Field(ge=-48, le=48)] | None, Flag(metavar="SEMITONES")
+    ] = Field(default=None, description="semitones up, or below 0 down")
+    note: Annotated[
+        Notes | None, BeforeValidator(checked_notes), Flag(metavar="NOTE", type=str)
+    ] = Field(default=None, description="transpose it to one note, such as C3 or 48")
     tuning: TuningOfNotes = "corpus"
     temperature: Coolness = 1.0
-    drafts: Annotated[Drafts, Flag(otherwise="4 above a strength of 0.5, else 1")] = None
+    drafts: Annotated[DraftCount, Flag(otherwise="4 above a strength of 0.5, else 1")] = None
     sample_rate: RateOfRecording = None
 
     @model_validator(mode="after")
@@ -82,35 +84,35 @@ class _Length(Settings):
     seconds: Seconds
 
 
-def vary(source: "Source", settings: VarySettings) -> "Varied":
+def vary(context: "GenerationContext", settings: VarySettings) -> "Varied":
     """Generate `n` takes of a recording, each of its length.
 
     `strength` is the proportion that is generated again: 0 gives the decoded recording, 1 gives `generate` with
     the same length and seed. The default is 0.3, and 0.5 for a model of a single recording, whose codes are more alike.
     Between 0 and 1 no two takes are equal, unless `equal` of the result counts some. `transpose` moves the tones by semitones, `note` to a
     note; what is generated follows. Takes have the recording's sample rate, unless another is given.
-    The other arguments are those of `generate`. Raises ArtifactError, AudioError, or ParamsError for arguments
+    See `generate` for the other arguments. Raises ArtifactError, AudioError, or ParamsError for arguments
     out of range, and for a recording without a pitch.
     """
     from distill.generate.inputs import recorded
-    from distill.generate.policies import Sampling
-    from distill.generate.refusals import MISTUNED, equal_to
+    from distill.generate.processors import Sampling
+    from distill.generate.rejection import MISTUNED, equal_to
     from distill.generate.results import Varied, with_similarity
     from distill.generate.selection.choice import DRAFTS
     from distill.generate.sounds import COARSE_FROM, TakeRequest, generated, seed_or_any
 
-    label = source.label_number(settings.label)
-    source.check_drafts(settings.drafts)
-    strength = source.strength if settings.strength is None else settings.strength
-    recording = recorded(source, settings.recording)
-    seconds = len(recording.samples) / source.codec.spectrogram.sample_rate
+    label = context.label_number(settings.label)
+    context.check_drafts(settings.drafts)
+    strength = context.strength if settings.strength is None else settings.strength
+    recording = recorded(context, settings.recording)
+    seconds = len(recording.samples) / context.codec.spectrogram.sample_rate
     validated(_Length, {"seconds": seconds}, "vary: ")
     codes, notes, note, tuning = recording.codes, list[float](), None, CONCERT
     if settings.note is not None:
-        tuning = source.tuner.tuning(settings.tuning)
+        tuning = context.tuner.tuning(settings.tuning)
         note = read_notes(settings.note)[0] + tuning.offset
     if settings.is_moved:
-        codes, notes = source.transposed(recording, settings.transpose or 0.0, note)
+        codes, notes = context.transposed(recording, settings.transpose or 0.0, note)
     request = TakeRequest(
         count=settings.n,
         max_seconds=seconds,
@@ -126,15 +128,17 @@ def vary(source: "Source", settings: VarySettings) -> "Varied":
     )
     seed = seed_or_any(settings.seed)
     # Generating again changes no pitch where tones are kept, and nothing where all codes are.
-    criteria = [MISTUNED] * (strength > COARSE_FROM) + [equal_to({codes.tobytes()})] * (strength > 0)
+    criteria = [MISTUNED] * (strength > COARSE_FROM) + [equal_to({codes.tobytes()})] * (
+        strength > 0
+    )
     output = settings.output(recording.sample_rate)
-    drafts = generated(source, request, seed, criteria, output, settings.delivery)
+    drafts = generated(context, request, seed, criteria, output, settings.delivery)
     return Varied(
-        draws=with_similarity(source, drafts, recording, codes),
+        draws=with_similarity(context, drafts, recording, codes),
         output=output,
         seed=seed,
         strength=strength,
-        untrained=source.untrained,
+        untrained=context.untrained,
         tuning=tuning,
     )
 

@@ -1,4 +1,4 @@
-"""A verb: an operation on a model as one object, from which all its surfaces are made."""
+"""A verb: an operation on a model as a single object, which defines all its surfaces."""
 
 import inspect
 from collections.abc import Callable
@@ -10,25 +10,29 @@ from distill.generate.settings import Argument, arguments_of, fields_of
 from distill.params.settings import Settings, validated
 
 if TYPE_CHECKING:
-    from distill.generate.source import Source
+    from distill.generate.context import GenerationContext
+
+    pass
 
 
 @dataclass(frozen=True)
 class Verb:
     """An operation on a model: its command, Python method, web endpoint and reference pages are made from it.
 
-    `make(source, settings)` returns a result, whose `lines` and `json` say what was made. Its name is that of the verb, its docstring
-    that of the method; `help` is the help text of the command. Sounds are written to the folder `out`; without one the
+    `make(context, settings)` returns a result, whose `lines` and `json` report on it. It gives the verb its name, and the
+    method its docstring; `help` is the help text of the command. Sounds are written to the folder `out`; without one the
     result writes a folder by itself. With `takes_recording_alone` a recording may stand in the place of the model file.
     """
 
-    make: Callable[["Source", Any], Any]
+    make: Callable[["GenerationContext", Any], Any]
     settings: type[Settings]
     help: str
     doing: str  # while it runs, on the page
     out: str = ""
     takes_recording_alone: bool = False
-    keeps_recording: bool = False  # samples of a recording stay, so that a lossy file format is warned of
+    keeps_recording: bool = (
+        False  # samples of a recording stay, so that a lossy file format is warned of
+    )
 
     @property
     def name(self) -> str:
@@ -42,7 +46,7 @@ class Verb:
 
     @cached_property
     def method(self) -> Callable[..., Any]:
-        """Method of `distill.api.Model`: its arguments are the fields of the settings. It raises ParamsError for invalid ones."""
+        """Method of `distill.api.Model`: its arguments are the fields of the settings. It raises ParamsError for invalid arguments."""
         signature = self._signature()
 
         def run(model: Any, *values: Any, **named: Any) -> Any:
@@ -51,9 +55,11 @@ class Verb:
             given = signature.bind(model, *values, **named).arguments
             del given["self"]
             with usual_tensors():
-                return self.make(model.source, validated(self.settings, given, f"{self.name}: "))
+                return self.make(model.context, validated(self.settings, given, f"{self.name}: "))
 
-        helps = [f"- `{name}`: {field.description}" for name, field in fields_of(self.settings).items()]
+        helps = [
+            f"- `{name}`: {field.description}" for name, field in fields_of(self.settings).items()
+        ]
         run.__doc__ = "\n".join([inspect.getdoc(self.make) or "", "", *helps])
         run.__name__ = run.__qualname__ = self.name
         vars(run)["__signature__"] = signature

@@ -1,1 +1,1 @@
-"""What stages need around them: DVC, with its habits mended, several processes, and a summary."""
+"""Operations around stages: DVC and repairs of its files, several processes, and a summary."""

@@ -1,6 +1,6 @@
-"""Entry point of `make clean`: remove what the pipeline made and can make again, and name it first.
+"""Entry point of `make clean`: list and remove results that the pipeline can make again.
 
-Other models stay, and so does what `distill train` and the page keep in `.distill`.
+Other models stay, and so do files of `distill train` and the page in `.distill`.
 """
 
 import sys
@@ -14,25 +14,31 @@ from stages.ops.dvc import KEPT, locked_results
 from stages.ops.models import is_of_pipeline
 from stages.running import AT_WORK, FOLDERS, RUN_LOG, status_of
 
-TRAINED = STATE / "train"  # of `distill train` and `train-prior`, whose checkpoints lie beside those of the pipeline
+TRAINED = (
+    STATE / "train"
+)  # of `distill train` and `train-prior`, whose checkpoints are in the same folder
 
 
 def main() -> int:
-    """Remove it. Returns the exit status."""
+    """Remove results. Returns the exit status."""
     return status_of(_clean)
 
 
 def _clean() -> int:
     with workplace(STATE / "repro", STATE, what="this pipeline"):
         paths = results()
-        print("\n".join(["removing:", *(f"  {path}" for path in paths)] if paths else ["nothing to remove"]))
+        print(
+            "\n".join(
+                ["removing:", *(f"  {path}" for path in paths)] if paths else ["nothing to remove"]
+            )
+        )
         for path in paths:
             remove_folder(path) if path.is_dir() else path.unlink()
     return 0
 
 
 def results() -> list[Path]:
-    """What the pipeline made, as far as it is there."""
+    """Existing results and working files of the pipeline."""
     named = (path for path in locked_results() if path.suffix == ".distill" and path.exists())
     models = [path for path in named if is_of_pipeline(path)]
     work = [STATE / "ingest", STATE / "codes", RUN_LOG, AT_WORK, STATE / KEPT]

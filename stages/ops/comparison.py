@@ -1,4 +1,4 @@
-"""Entry point of `make experiments`: DVC's experiments, the last commit and your last run in a table, best first."""
+"""Entry point of `make experiments`: table of DVC experiments, the last commit and the last run, best first."""
 
 import csv
 import io
@@ -12,10 +12,10 @@ from stages.ops import dvc
 from stages.running import status_of
 
 METRIC = "val_bits_per_second"
-# Columns of DVC's table that are left out: all but these, of which settings are shown where they differ.
+# All other columns of DVC's table are left out. Settings are shown if they differ.
 SETTINGS = "seed|tier|corpus|vqvae|split|codes|prior|bundle|audition|qualities|tiers"
 HIDDEN = ("Experiment", "rev", "typ", METRIC)
-KEPT = rf"({'|'.join(HIDDEN)})$"  # also where all rows have the same
+KEPT = rf"({'|'.join(HIDDEN)})$"  # even if equal in all rows
 OTHERS = rf"(?!{KEPT}|State$|({SETTINGS})(\.|$))"
 SHOW = ("exp", "show", "--csv", "--only-changed", "--keep", KEPT, "--drop", OTHERS)
 
@@ -45,9 +45,9 @@ def _compare() -> int:
 
 
 def table(rows: Sequence[Row], is_changed: bool, width: int) -> list[str]:
-    """Lines of the table, of DVC's rows: the fewest bits per second first, rows without them last.
+    """Lines of the table from DVC's rows, fewest bits per second first, rows without bits per second last.
 
-    `is_changed` says whether settings, recordings or code have changed since the last run.
+    `is_changed`: settings, recordings or code have changed since the last run.
     """
     rows = sorted(rows, key=_bits)
     columns = [name for name in rows[0] if name not in HIDDEN]
@@ -55,9 +55,19 @@ def table(rows: Sequence[Row], is_changed: bool, width: int) -> list[str]:
     for row in rows:
         is_best = _bits(row) == _bits(rows[0]) < math.inf
         figure = f"{_bits(row):.1f}" if _bits(row) < math.inf else "-"
-        lines.append((_name(row, is_changed), figure + "  best" * is_best, *(row[name] or "-" for name in columns)))
+        lines.append(
+            (
+                _name(row, is_changed),
+                figure + "  best" * is_best,
+                *(row[name] or "-" for name in columns),
+            )
+        )
     experiments = sum(row["typ"] != "baseline" for row in rows)
-    hint = "to take one: dvc exp apply NAME" if experiments else "to make one: dvc exp run -S prior.dropout=.1"
+    hint = (
+        "to take one: dvc exp apply NAME"
+        if experiments
+        else "to make one: dvc exp run -S prior.dropout=.1"
+    )
     return [*text.table(lines, width), "", f"{text.several(experiments, 'experiment')}; {hint}"]
 
 

@@ -1,8 +1,7 @@
-"""DVC: its commands, and its files that a killed run or a full disk leaves damaged, mended before DVC reads them.
+"""Run DVC, and repair its files that a killed run or a full disk has damaged.
 
-DVC writes `dvc.lock` and its list of locks in place, so that they can be cut off. With a `dvc.lock` that is cut off it
-refuses to run; what a killed process had locked stays locked where another process has its number. What it copied in
-part stays in its cache.
+DVC writes `dvc.lock` and its list of locks in place, so they can be truncated. It refuses to run with a truncated
+`dvc.lock`. Locks of a killed process stay if another process gets its id. Partial copies stay in its cache.
 """
 
 import json
@@ -32,16 +31,22 @@ LOCK = Path("dvc.lock")
 HELD = Path(".dvc/tmp/lock")
 LOCKED = Path(".dvc/tmp/rwlock")
 LOCAL = Path(".dvc/config.local")
-KEPT = "dvc.lock"  # name of the last `dvc.lock` that was whole
+KEPT = "dvc.lock"  # name of the copy of the last valid `dvc.lock`
 CACHE = Path(".dvc/cache")
-OUTS = (Path("artifacts"), Path("metrics"), Path("models"))  # where DVC tries what links a disk can have
-HALF = re.compile(r"\.[\w-]{22}\.tmp")  # name of a file that DVC has not copied to its end
+OUTS = (
+    Path("artifacts"),
+    Path("metrics"),
+    Path("models"),
+)  # where DVC tests which links the disk supports
+HALF = re.compile(r"\.[\w-]{22}\.tmp")  # name of a partial copy
 
 
-def run_dvc(*arguments: str, wants_output: bool = False, kept: str = "") -> subprocess.CompletedProcess[str]:
-    """Run DVC. Signals that ask to end are forwarded to it and its stage as SIGINT, for which DVC waits until they end.
+def run_dvc(
+    *arguments: str, wants_output: bool = False, kept: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run DVC. Termination signals are forwarded to DVC and its stage as SIGINT, after which DVC waits for the stage.
 
-    Then raises Interrupted, which says what is `kept`, where that is given.
+    After a signal, raises Interrupted if `kept`, the text of its message, is given.
     """
     received: list[int] = []
     started: list[subprocess.Popen[str]] = []
@@ -51,8 +56,10 @@ def run_dvc(*arguments: str, wants_output: bool = False, kept: str = "") -> subp
         for process in started if os.name != "nt" else ():
             os.killpg(process.pid, signal.SIGINT)
 
-    # Before DVC begins: what is caught here is not ignored there, as a shell's background lets it be.
-    previous = {number: signal.signal(number, forward) for number in SIGNALS if not is_ignored(number)}
+    # Before DVC starts, so that signals are not ignored there, as in a shell's background.
+    previous = {
+        number: signal.signal(number, forward) for number in SIGNALS if not is_ignored(number)
+    }
     try:
         process = subprocess.Popen(
             [sys.executable, "-m", "dvc", *arguments],
@@ -73,8 +80,8 @@ def run_dvc(*arguments: str, wants_output: bool = False, kept: str = "") -> subp
 
 
 def has_git() -> bool:
-    """Whether DVC finds a git repository here or in a folder above, and can read it."""
-    from dvc.scm import SCM, SCMError  # it takes a moment to load
+    """Whether DVC can read a git repository here or in a parent folder."""
+    from dvc.scm import SCM, SCMError  # loads slowly
 
     try:
         SCM(Path.cwd()).close()
@@ -84,13 +91,15 @@ def has_git() -> bool:
 
 
 def follow_git() -> str:
-    """Let DVC work without git where there is no repository, and with git again once there is one.
+    """Configure DVC to work without git if there is no repository, and with git again once there is a repository.
 
-    Without a repository DVC refuses every command unless `core.no_scm` is set, here in `.dvc/config.local`. Returns what
-    changed, in a sentence, or "".
+    Without a repository DVC refuses every command unless `core.no_scm` is set, here in `.dvc/config.local`. Returns a
+    remark on the change, or "".
     """
     config = Config.from_cwd()
-    is_set, is_ours = (bool(core.get("no_scm")) for core in (config["core"], config.load_one("local")["core"]))
+    is_set, is_ours = (
+        bool(core.get("no_scm")) for core in (config["core"], config.load_one("local")["core"])
+    )
     if has_git():
         if not is_ours:
             return ""
@@ -108,15 +117,15 @@ def follow_git() -> str:
 
 
 def keep_lock(folder: Path) -> None:
-    """Keep a copy of `dvc.lock` in a folder, if it is whole."""
+    """Keep a copy of `dvc.lock` in a folder, if it is valid."""
     if LOCK.exists() and _is_whole(LOCK):
         write_bytes(folder / KEPT, LOCK.read_bytes())
 
 
 def mend(folder: Path) -> str:
-    """Mend DVC's files, `dvc.lock` from its copy in a folder. Returns what was mended, in a sentence, or "".
+    """Repair DVC's files, and `dvc.lock` from its copy in `folder`. Returns a remark on `dvc.lock` if repaired, or "".
 
-    On a drive without locks DVC is set to use hard links. Raises DistillError where there are none either.
+    On a drive without file locks, configures DVC to use hard links. Raises DistillError if the drive has neither.
     """
     holders = _holders()
     if holders and not any(holders):
@@ -127,7 +136,9 @@ def mend(folder: Path) -> str:
     if not LOCK.exists() or _is_whole(LOCK):
         return ""
     is_conflict = b"\n<<<<<<< " in b"\n" + LOCK.read_bytes()
-    found = "is in a merge conflict of git" if is_conflict else "was cut off, by a full disk or a kill"
+    found = (
+        "is in a merge conflict of git" if is_conflict else "was cut off, by a full disk or a kill"
+    )
     kept = folder / KEPT
     if kept.exists() and _is_whole(kept):
         write_bytes(LOCK, kept.read_bytes())
@@ -137,7 +148,7 @@ def mend(folder: Path) -> str:
 
 
 def locked_results() -> list[Path]:
-    """What `dvc.lock` names as results of stages; nothing where it is missing or cut off."""
+    """Results of stages in `dvc.lock`; [] if it is missing or truncated."""
     try:
         stages = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
         return [Path(out["path"]) for stage in stages.values() for out in stage.get("outs", ())]
@@ -146,16 +157,16 @@ def locked_results() -> list[Path]:
 
 
 def leaves_out() -> Callable[[Path], bool]:
-    """Whether files of `.dvcignore` leave out a file, so that DVC sees no change in it."""
-    from dvc.repo import Repo  # it takes a moment to load
+    """Make a predicate: whether `.dvcignore` excludes a file, so that DVC misses changes in it."""
+    from dvc.repo import Repo  # loads slowly
 
     with Repo() as repo:
         rules = repo.dvcignore
-    return lambda path: bool(rules.is_ignored_file(os.path.abspath(path)))  # noqa: PTH100 - links stay as they are
+    return lambda path: bool(rules.is_ignored_file(os.path.abspath(path)))  # noqa: PTH100 - do not resolve links
 
 
 def is_busy() -> bool:
-    """Whether another process of DVC works here: it runs a stage, or holds DVC's lock."""
+    """Whether another DVC process is active here: it runs a stage, or holds DVC's lock."""
     if any(_holders()):
         return True
     try:
@@ -166,7 +177,7 @@ def is_busy() -> bool:
 
 
 def _lock_by_links() -> None:
-    """Let DVC lock by a hard link, after what other locks left. Raises DistillError."""
+    """Configure DVC to lock by hard links, after removing an old lock file. Raises DistillError."""
     HELD.unlink(missing_ok=True)
     try:
         HELD.hardlink_to(HELD.parents[1] / "config")
@@ -180,9 +191,9 @@ def _lock_by_links() -> None:
 
 
 def _remove_half_copies() -> None:
-    """Remove what DVC copied in part, into its cache and beside results: as large as a model, and `dvc gc` leaves it.
+    """Remove partial copies in DVC's cache and next to results, which can be as large as a model; `dvc gc` keeps them.
 
-    Not while another process of DVC holds its lock, and may be copying.
+    Does nothing while another DVC process holds the lock, as it may be copying.
     """
     beside = (path for folder in OUTS for path in folder.glob(".*.tmp"))
     half = [path for path in (*CACHE.rglob(".*.tmp"), *beside) if HALF.fullmatch(path.name)]
@@ -193,7 +204,7 @@ def _remove_half_copies() -> None:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether DVC reads a lock file."""
+    """Whether DVC can read a lock file."""
     try:
         COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError, Invalid):
@@ -202,11 +213,13 @@ def _is_whole(path: Path) -> bool:
 
 
 def _holders() -> list[bool]:
-    """For each process in DVC's list of locks, whether it is one of DVC that runs; none does where the list is cut off."""
+    """For each process in DVC's list of locks, whether it is a running DVC process; [False] for a damaged list."""
     try:
         locks = json.loads(LOCKED.read_text(encoding="utf-8"))
         readers = chain.from_iterable(locks.get("read", {}).values())
-        return [_is_dvc(int(entry["pid"])) for entry in (*locks.get("write", {}).values(), *readers)]
+        return [
+            _is_dvc(int(entry["pid"])) for entry in (*locks.get("write", {}).values(), *readers)
+        ]
     except FileNotFoundError:
         return []
     except (ValueError, TypeError, AttributeError, KeyError):

@@ -1,4 +1,4 @@
-"""The copy of the project in which DVC runs `dvc exp run --temp` and `--queue`: it has what git tracks, and nothing else."""
+"""Project copies, in which DVC runs `dvc exp run --temp` and `--queue`; they only have files that git tracks."""
 
 import os
 import re
@@ -10,15 +10,17 @@ from stages.running import PARAMS
 
 
 def lead_to_recordings(project: Path, folder: str) -> None:
-    """Link what this copy of `project` lacks of `folder`, a path relative to both. Raises AudioError.
+    """Link recordings of `folder`, a path relative to project and copy, that the copy lacks. Raises AudioError.
 
-    DVC would commit links in the copy with the experiment, and `dvc exp apply` write them over the recordings: the copy's
-    git leaves them out.
+    The copy's git must ignore the links: otherwise DVC commits them with the experiment, and `dvc exp apply` overwrites
+    the recordings with links.
     """
-    copy = next(parent for parent in (Path.cwd(), *Path.cwd().parents) if (parent / ".git").exists())
+    copy = next(
+        parent for parent in (Path.cwd(), *Path.cwd().parents) if (parent / ".git").exists()
+    )
     here, there = Path(os.path.normpath(Path.cwd() / folder)), (project / folder).resolve()
     if here.is_relative_to(copy):
-        here = here.resolve()  # a link that git tracks stays as it is
+        here = here.resolve()  # keep a link that git tracks
     if not there.is_dir() or here.resolve() == there:
         return
     is_copied = here.is_relative_to(copy) and here.exists()
@@ -35,12 +37,14 @@ def lead_to_recordings(project: Path, folder: str) -> None:
         name.parent.mkdir(parents=True, exist_ok=True)
         temporary = name.with_name(f".{name.name}.{os.getpid()}")
         temporary.symlink_to(target)
-        temporary.replace(name)  # another experiment may do the same
+        temporary.replace(name)  # atomic: another experiment may do the same
 
 
 def _exclude(copy: Path, names: Sequence[Path]) -> None:
-    """Let git leave out files of the copy."""
-    patterns = (re.sub(r"([\\*?\[ ])", r"\\\1", name.relative_to(copy).as_posix()) for name in names)
+    """Make the copy's git ignore files."""
+    patterns = (
+        re.sub(r"([\\*?\[ ])", r"\\\1", name.relative_to(copy).as_posix()) for name in names
+    )
     path = copy / ".git" / "info" / "exclude"
     path.parent.mkdir(exist_ok=True)
     with path.open("ab") as file:
@@ -48,7 +52,7 @@ def _exclude(copy: Path, names: Sequence[Path]) -> None:
 
 
 def _missing(here: Path, there: Path) -> Iterator[tuple[Path, Path]]:
-    """Files below `there` that are not below `here`: what they are to be called, and what they are."""
+    """Files below `there` that are missing below `here`: (link, target)."""
     for parent, _, files in os.walk(there):
         for target in (Path(parent, file) for file in files):
             name = here / target.relative_to(there)

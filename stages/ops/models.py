@@ -1,7 +1,4 @@
-"""Model files: which of them the pipeline made, and what is done with another one of their name.
-
-DVC removes what a stage writes before the stage runs, whoever made it.
-"""
+"""Protect model files that the pipeline did not make, since DVC deletes the output path of a stage before it runs."""
 
 import hashlib
 from pathlib import Path
@@ -15,7 +12,7 @@ from stages.running import FOLDERS
 
 
 def keep_other_model(model: Path) -> str:
-    """Give a model file that the pipeline did not make, and its card, another name. Returns that in a sentence, or ""."""
+    """Rename a model file that the pipeline did not make, and its card. Returns a remark, or ""."""
     if not model.exists() or is_of_pipeline(model):
         return ""
     from distill.model_file.build import card_path
@@ -32,7 +29,7 @@ def keep_other_model(model: Path) -> str:
 
 
 def is_of_pipeline(model: Path) -> bool:
-    """Whether a model file is a result of `dvc.lock` or in DVC's cache, or what `bundle` has just written."""
+    """Whether a model file is a result in `dvc.lock` or DVC's cache, or was just written by `bundle`."""
     if _is_result(model):
         return True
     from distill.model_file.build import WRITTEN
@@ -44,12 +41,17 @@ def is_of_pipeline(model: Path) -> bool:
         metadata, prior = read_contents(model)[0], load_config(FOLDERS.prior, PriorArtifact)
     except ArtifactError:
         return False
-    # Without the date that commands write. DVC was ended before it knew the file.
-    return WRITTEN not in metadata.metadata and metadata.provenance.prior_fingerprint == prior.fingerprint
+    # Commands write a date, `bundle` does not. DVC may have been killed before it recorded the file.
+    return (
+        WRITTEN not in metadata.metadata
+        and metadata.provenance.prior_fingerprint == prior.fingerprint
+    )
 
 
 def _is_result(path: Path) -> bool:
     with path.open("rb") as file:
         md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     cache = Path(Config.from_cwd().get("cache", {}).get("dir") or CACHE)
-    return (cache / "files" / "md5" / md5[:2] / md5[2:]).is_file() or (LOCK.exists() and md5 in LOCK.read_text("utf-8"))
+    return (cache / "files" / "md5" / md5[:2] / md5[2:]).is_file() or (
+        LOCK.exists() and md5 in LOCK.read_text("utf-8")
+    )

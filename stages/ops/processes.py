@@ -1,4 +1,4 @@
-"""Training stages over several processes of this computer, as DISTILL_PROCESSES asks: torchrun's agent, and restarts."""
+"""Run training stages in DISTILL_PROCESSES processes on this computer, with torchrun's agent and restarts."""
 
 import ctypes
 import logging
@@ -14,7 +14,7 @@ from distill.training.interruption import SIGNALS
 from stages.running import LAUNCHED
 
 MAX_RESTARTS = 3
-# Exit statuses of processes that said why they ended: a signal comes before what it led to.
+# Exit statuses of processes that reported a reason; signals rank above the errors that they cause.
 RANKING = (2, 129, 130, 143)
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -22,7 +22,7 @@ Body = Callable[[Params], None]
 
 
 class EndedError(DistillError):
-    """A training whose processes have said why it ended, with `exit_code`."""
+    """End of a training whose processes have already reported the reason."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__("ended with its processes, which say above why")
@@ -30,9 +30,9 @@ class EndedError(DistillError):
 
 
 def over_processes(name: str, body: Body) -> Body:
-    """`body` of the stage `name`, or where DISTILL_PROCESSES asks for several processes, that many of the stage.
+    """Wrap `body` of the stage `name` to run in several processes if DISTILL_PROCESSES asks for them.
 
-    A process that torchrun or this started is not divided again.
+    Processes started by torchrun or by this function run `body` directly.
     """
 
     def divided(params: Params) -> None:
@@ -48,7 +48,7 @@ def over_processes(name: str, body: Body) -> Body:
 
 
 def _processes() -> int:
-    """Number of processes. Raises ParamsError for more than there are GPUs, where training is on these."""
+    """Number of processes. Raises ParamsError for more processes than GPUs, if training uses GPUs."""
     asked = number_from_environment("DISTILL_PROCESSES", "1")
     if asked == 1:
         return 1
@@ -68,9 +68,9 @@ def _processes() -> int:
 
 
 def _run(name: str, processes: int) -> None:
-    """Run a stage in so many processes, and again from the last checkpoint where one of them is killed.
+    """Run a stage in several processes; restart it from the last checkpoint if a process is killed.
 
-    torchrun's own restarts do not tell a killed process from wrong input, or from one that was asked to stop.
+    torchrun's own restarts do not distinguish a killed process from wrong input or a requested stop.
     """
     os.environ[LAUNCHED] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors() // processes)))
@@ -80,7 +80,8 @@ def _run(name: str, processes: int) -> None:
             return
         if attempt < MAX_RESTARTS:
             print(
-                f"{name}: a process was killed by {killed}; all start again from the last checkpoint", file=sys.stderr
+                f"{name}: a process was killed by {killed}; all start again from the last checkpoint",
+                file=sys.stderr,
             )
     raise DistillError(
         f"processes: expected {processes} of them to train to the end, found one killed by {killed} each of {attempt + 1} "
@@ -89,16 +90,20 @@ def _run(name: str, processes: int) -> None:
 
 
 def _launch(name: str, processes: int, run_id: str) -> str:
-    """Run a stage in so many processes. Returns the signal that killed one of them, "" where they ended well.
+    """Run a stage in several processes. Returns the name of the signal that killed a process, or "" after success.
 
-    Raises Interrupted, and EndedError where a process ended with a reason.
+    Raises Interrupted, and EndedError if a process reported the reason for its end.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    for logger in (known for known in logging.root.manager.loggerDict if known.startswith("torch.distributed.elastic")):
-        logging.getLogger(logger).setLevel(logging.CRITICAL)  # the same is said here
+    for logger in (
+        known
+        for known in logging.root.manager.loggerDict
+        if known.startswith("torch.distributed.elastic")
+    ):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)  # reported here instead
     caught = [number.name for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     config = LaunchConfig(
         min_nodes=1,
@@ -121,14 +126,16 @@ def _launch(name: str, processes: int, run_id: str) -> str:
 
 
 def _killed_by(exit_codes: list[int]) -> str:
-    """Name of the signal that killed one of the processes. Raises EndedError where none was killed."""
+    """Name of the signal that killed a process. Raises EndedError if no process was killed."""
     killed = [signal.Signals(-code).name for code in exit_codes if code < 0]
     if not killed:
-        raise EndedError(max(exit_codes, key=RANKING.index) if set(exit_codes) <= set(RANKING) else 1)
+        raise EndedError(
+            max(exit_codes, key=RANKING.index) if set(exit_codes) <= set(RANKING) else 1
+        )
     return killed[0]
 
 
 def _end_with_parent() -> None:
-    """Let the system send SIGTERM where the process that launched this one is killed, as only Linux can."""
+    """Receive SIGTERM when the parent process is killed (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

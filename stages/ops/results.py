@@ -1,7 +1,7 @@
-"""Results that another computer has pushed to DVC's remote, pulled before a run so that they are not computed again.
+"""Pull results from DVC's remote before a run, so that they are not computed again.
 
-DVC's own `repro --pull` ends without a remote, where one cannot be reached, and where it has some results only. Here
-what cannot be pulled is computed.
+DVC's own `repro --pull` fails without a remote, if it is unreachable, and if it lacks some results. Here missing
+results are computed.
 """
 
 import json
@@ -20,23 +20,25 @@ Changes = Mapping[str, list[Any]]
 
 
 def pull_missing() -> None:
-    """Pull from DVC's default remote the results that are missing here and that its lock file still describes.
-
-    Raises Interrupted.
-    """
+    """Pull results from DVC's default remote that are missing here and match the lock file. Raises Interrupted."""
     try:
         remote = Config.from_cwd().get("core", {}).get("remote")
         if remote is None or all(path.exists() for path in locked_results()):
             return
-        status = json.loads(run_dvc("status", "--json", wants_output=True, kept="nothing was fetched").stdout)
+        status = json.loads(
+            run_dvc("status", "--json", wants_output=True, kept="nothing was fetched").stdout
+        )
     except (DvcException, ValueError):
-        return  # `dvc repro`, which comes next, says what is wrong
-    stages = pullable({name: entries for name, entries in status.items() if isinstance(entries, list)})
+        return  # `dvc repro` runs next and reports the error
+    stages = pullable(
+        {name: entries for name, entries in status.items() if isinstance(entries, list)}
+    )
     if not stages:
         return
     names = ", ".join(stages)
     print(
-        f"DVC: fetching the results of {names} from the remote {remote}; PULL=0 computes them instead", file=sys.stderr
+        f"DVC: fetching the results of {names} from the remote {remote}; PULL=0 computes them instead",
+        file=sys.stderr,
     )
     if run_dvc("pull", *stages, kept="what was fetched is kept").returncode != 0:
         print(
@@ -47,9 +49,9 @@ def pull_missing() -> None:
 
 
 def pullable(status: Changes) -> list[str]:
-    """Stages whose results are missing and would come out as the lock file has them, from `dvc status --json`.
+    """Stages with missing results that would equal the lock file's, from `dvc status --json`.
 
-    Nothing that they read has changed: at most it is missing, too, and is a result of another stage that can be pulled.
+    Their inputs are unchanged, or missing and results of other stages in the list.
     """
     reads: dict[str, set[str]] = {}
     makes: dict[str, set[str]] = {}
@@ -58,11 +60,15 @@ def pullable(status: Changes) -> list[str]:
         for entry in entries:
             changes |= entry if isinstance(entry, dict) else {str(entry): {}}
         deps, outs = changes.pop("changed deps", {}), changes.pop("changed outs", {})
-        is_changed = changes or any(how not in ("deleted", "not in cache") for how in (*deps.values(), *outs.values()))
-        in_git = any(Path(path).is_relative_to(METRICS) for path in outs)  # and not in the remote
+        is_changed = changes or any(
+            how not in ("deleted", "not in cache") for how in (*deps.values(), *outs.values())
+        )
+        in_git = any(Path(path).is_relative_to(METRICS) for path in outs)  # so not in the remote
         if not (is_changed or in_git or all(Path(path).exists() for path in outs)):
             reads[stage], makes[stage] = set(deps), set(outs)
-    while wanting := [stage for stage, paths in reads.items() if not paths <= set().union(*makes.values())]:
+    while wanting := [
+        stage for stage, paths in reads.items() if not paths <= set().union(*makes.values())
+    ]:
         for stage in wanting:
             del reads[stage], makes[stage]
     return list(reads)

@@ -1,4 +1,4 @@
-"""Summary of a run, in a few lines."""
+"""Summary of a run in a few lines."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ Metrics = dict[str, Any]
 
 
 def run_log() -> list[dict[str, Any]]:
-    """Entries of all stages that ran; lines truncated by a crash are skipped."""
+    """Entries of all stages that ran, without lines truncated by a crash."""
     entries = []
     for line in RUN_LOG.read_text(encoding="utf-8").splitlines() if RUN_LOG.exists() else []:
         with contextlib.suppress(ValueError):
@@ -30,7 +30,10 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
         read_json(METRICS / f"{stage}.json", "the metrics of a finished stage")
         for stage in ("train_vqvae", "train_prior", "audition", "ingest")
     )
-    stages = ", ".join(f"{entry['stage']} {entry['seconds']:.0f} s" for entry in ran) or "none, all up to date"
+    stages = (
+        ", ".join(f"{entry['stage']} {entry['seconds']:.0f} s" for entry in ran)
+        or "none, all up to date"
+    )
     rows = {
         "stages run": f"{stages} ({seconds:.0f} s in all)",
         "recordings": _recordings(ingest),
@@ -46,7 +49,11 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
         "listen": f"open {AUDITION / 'index.html'} in a browser",
         "compare runs": "make mlflow, then open the link that it prints",
     }
-    print("", *named_values(((name, text) for name, text in rows.items() if text), terminal_width()), sep="\n")
+    print(
+        "",
+        *named_values(((name, text) for name, text in rows.items() if text), terminal_width()),
+        sep="\n",
+    )
 
 
 def _usable(ingest: Metrics) -> int:
@@ -54,8 +61,16 @@ def _usable(ingest: Metrics) -> int:
 
 
 def _recordings(ingest: Metrics) -> str:
-    trimmed = f", {ingest['trimmed_seconds']:.1f} s of silence trimmed" if ingest["trimmed_seconds"] else ""
-    left_out = f"; {ingest['left_out']} left out: {ingest['left_out_suffixes']}" if ingest["left_out"] else ""
+    trimmed = (
+        f", {ingest['trimmed_seconds']:.1f} s of silence trimmed"
+        if ingest["trimmed_seconds"]
+        else ""
+    )
+    left_out = (
+        f"; {ingest['left_out']} left out: {ingest['left_out_suffixes']}"
+        if ingest["left_out"]
+        else ""
+    )
     return f"{_usable(ingest)} usable, {ingest['rejected']} rejected, {ingest['seconds']:.1f} s{trimmed}{left_out}"
 
 
@@ -66,7 +81,7 @@ def _kept(training: Metrics) -> str:
 
 
 def _memory(prior: Metrics) -> str:
-    """What the memory of a prior is worth, in the words of the training."""
+    """Benefit of a prior's memory, in the words of the training; "" without a memory."""
     if "probe/top1" not in prior:
         return ""
     from distill.prior.memory.probe import memory_line
@@ -75,7 +90,7 @@ def _memory(prior: Metrics) -> str:
 
 
 def _warning(prior: Metrics) -> str:
-    """That the prior memorises, in the words of the training."""
+    """Warning that the prior memorises, in the words of the training, or ""."""
     if not prior.get("is_memorizing"):
         return ""
     from distill.prior.artifact import PriorArtifact
@@ -89,7 +104,9 @@ def _codewords(codec: Metrics) -> str:
 
     levels = health_from_metrics(codec).values()
     names = level_names(len(levels))
-    return ", ".join(f"{name} {health['utilization']:.0%}" for name, health in zip(names, levels, strict=True))
+    return ", ".join(
+        f"{name} {health['utilization']:.0%}" for name, health in zip(names, levels, strict=True)
+    )
 
 
 def _generated(audition: Metrics) -> str:

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
-from unit.tiny import prior_shape, whole_codec
+from docs import experiments, reference
 
 import distill
 from distill.audio import bandwidth
@@ -30,7 +30,7 @@ from distill.params import QualityName, default_params, get_adaptive_prior_confi
 from distill.prior.architectures import ARCHITECTURES, ArchitectureName
 from distill.prior.artifact import SHAPES, build_prior
 from distill.training.events import kept_weights
-from docs import experiments, reference
+from unit.tiny import prior_shape, whole_codec
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from examples.play import decoded, read, under
 from numpy.typing import NDArray
-from unit.tiny import any_side_info, tonal_codec, tonal_codes
 
 from distill.audio.image import image_of
 from distill.audio.side_info import SideInfo, side_info_arrays
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode, noise_of
 from distill.model_file.format import BundleMetadata, save_bundle
-from examples.play import decoded, read, under
+from unit.tiny import any_side_info, tonal_codec, tonal_codes
 
 Array = NDArray[Any]
 

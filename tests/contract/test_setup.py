@@ -13,9 +13,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
-from programs import loaded
 
 import distill
+from programs import loaded
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"

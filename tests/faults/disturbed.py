@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from pipeline.project import STAGES, TINY, remove, set_params, write_sounds
 from programs import ROOT, Forked, fork
 

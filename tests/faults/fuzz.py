@@ -17,9 +17,8 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice, takewhile
 from pathlib import Path
 
-from faults.mutants import mutant
-
 from distill.errors import DistillError
+from faults.mutants import mutant
 
 FOLDER = Path("fuzz")  # in the current one, for the file that is tried
 

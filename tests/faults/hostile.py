@@ -20,6 +20,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from distill.api import Model
+from distill.errors import ArtifactError, DistillError
+from distill.model_file.build import card_text
+from distill.model_file.format import HASH, BundleMetadata, load_bundle, metadata_sha256
+from distill.model_file.inspect import describe
+from distill.storage.files import canonical_json
+from distill.storage.weights import tensors_sha256, under
 from faults.mutants import (
     WRONG,
     compact,
@@ -31,20 +41,11 @@ from faults.mutants import (
     put,
     with_metadata,
 )
-from safetensors.torch import load, save
-from torch import Tensor
-
-from distill.api import Model
-from distill.errors import ArtifactError, DistillError
-from distill.model_file.build import card_text
-from distill.model_file.format import HASH, load_bundle, metadata_sha256
-from distill.model_file.inspect import describe
-from distill.storage.files import canonical_json
-from distill.storage.weights import tensors_sha256, under
 
 NEVER = ("socket.", "subprocess.", "os.system", "os.exec", "os.spawn", "os.fork", "pickle.", "ctypes.", "shutil.")
 CODE = ("exec", "compile", "import")
 NULLABLE = ("training_date", "alike", "compared", "critic")  # fields of the metadata that may be null
+DEFAULTS = {name for name, field in BundleMetadata.model_fields.items() if not field.is_required()}  # may be missing
 OPEN = ("metadata", "loss_curve_history", "training_config")  # may hold what they like, within limits
 MEMORY = 512 << 20  # bytes that loading may take beyond what the process has
 NUMBERS = (0.0, -0.0, 1e-45, 1.0, -1e4, 1e18, -1e30, 3.4e38, -3.4e38, float("nan"), float("inf"))
@@ -70,7 +71,7 @@ def invalid(data: bytes) -> Iterator[tuple[str, bytes]]:
                 changed = json.loads(text)
                 put(changed, path, wrong)
                 yield f"{path} wrong {number}", with_metadata(data, changed)
-    for name in sorted(values.keys() - {HASH}):  # files of before have none
+    for name in sorted(values.keys() - {HASH} - DEFAULTS):
         yield f"without {name}", with_metadata(data, {key: values[key] for key in values if key != name})
     first, second = [name for name in header if name != "__metadata__"][:2]
     for name in ("../../../etc/passwd", "/etc/passwd", "codec.\0", "codec.\x1b[2J", "codec." + "a" * 70_000):

@@ -13,13 +13,7 @@ from typing import Any
 import mido
 import numpy as np
 import typer
-from faults.fuzz import Input, Target
-from faults.hostile import Watch, forged, use
-from faults.mutants import mutant, safetensors_mutant, yaml_mutant
-from faults.strange_audio import RATE, sound, valid, written, wrong
 from safetensors import SafetensorError
-from unit.audio.encoded import encoded
-from unit.tiny import MEMORY, SIZES, any_codes, tiny_codec, write_model, write_prior_model
 
 from distill.audio import decode
 from distill.codes.file import NamedCodes, load_codes, write_codes
@@ -36,6 +30,12 @@ from distill.params import load_params
 from distill.params.settings import default_file, validated
 from distill.text import one_line
 from distill.verbs import VERBS
+from faults.fuzz import Input, Target
+from faults.hostile import Watch, forged, use
+from faults.mutants import mutant, safetensors_mutant, yaml_mutant
+from faults.strange_audio import RATE, sound, valid, written, wrong
+from unit.audio.encoded import encoded
+from unit.tiny import MEMORY, SIZES, any_codes, tiny_codec, write_model, write_prior_model
 
 SNDFILE = (
     *("WAV PCM_16", "WAV PCM_24", "WAV MS_ADPCM", "AIFF PCM_16", "FLAC PCM_16", "OGG VORBIS", "OGG OPUS"),
@@ -320,3 +320,15 @@ def requests() -> Target:
         request("kit", per_label=2, keys=["kick=C3"], labels=["kick"]),
     ]
     return Target([("", data) for data in inputs], read, change)
+
+
+TARGETS: Mapping[str, Callable[[], Target]] = {
+    "sounds": sounds,
+    "models": models,
+    "forgeries": forgeries,
+    "codes": codes,
+    "midi": midi,
+    "settings": settings,
+    "words": words,
+    "requests": requests,
+}

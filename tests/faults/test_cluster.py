@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import start
-from unit.audio.test_ingest import contents, write
-from unit.tiny import tiny_codec
 
 from distill import cluster
 from distill.audio import ingest as ingestion
@@ -25,6 +22,9 @@ from distill.errors import for_the_user
 from distill.execution import Execution
 from distill.params import default_params
 from distill.storage.work import HERE, Executor
+from programs import start
+from unit.audio.test_ingest import contents, write
+from unit.tiny import tiny_codec
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
 from faults.disturbed import COMMANDS, NEED_ROOM, Command, Disturbance, Trials, prepare
 from programs import MakeOnce
 

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import numpy as np
-from faults.strange_audio import RATE, valid
 
 from distill.audio.decode import Decoder
+from faults.strange_audio import RATE, valid
 
 
 def test_uncommon_files_are_used_with_the_right_samples(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import typer
-from unit.command import CommandLine
-from unit.tiny import write_prior_model, write_tone
 
 from distill.cli import main as cli
 from distill.text import escaped
+from unit.command import CommandLine
+from unit.tiny import write_prior_model, write_tone
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes, devices and alarms of POSIX")
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from faults.targets import TARGETS
 from programs import ROOT, fork
 

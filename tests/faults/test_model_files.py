@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from programs import fork
 from unit.tiny import MEMORY, write_model, write_prior_model
 

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from unit.command import CommandLine
-from unit.tiny import write_prior_model
 
 from distill.audio import decode as decoder_module
 from distill.audio.corpus import ManifestRow, read_manifest
 from distill.audio.ingest import ingest
 from distill.storage.work import Executor
 from distill.text import escaped
+from unit.command import CommandLine
+from unit.tiny import write_prior_model
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="names and devices of Linux")
 RATE = 16_000

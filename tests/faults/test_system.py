@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from programs import ROOT, environment
-from unit.command import CommandLine
-from unit.tiny import RATE, write_prior_model, write_tone
 
 from distill.audio.ingest import ingest
 from distill.training.tracking import Tracker
+from programs import ROOT, environment
+from unit.command import CommandLine
+from unit.tiny import RATE, write_prior_model, write_tone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and terminals of Linux")
 

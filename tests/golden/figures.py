@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from unit.tiny import tiny_codec
-from unit.training.coded import config, data, fit, recordings
 
 import distill
 from distill.codec.decoder import gaussian_table
@@ -23,6 +21,8 @@ from distill.codec.streaming import decode
 from distill.demo.recordings import demo_recordings
 from distill.seeds import Stream, derive_seed
 from distill.split import split_recordings
+from unit.tiny import tiny_codec
+from unit.training.coded import config, data, fit, recordings
 
 RECORDED = Path(__file__).with_name("recorded.json")
 MODELS = sorted((Path(__file__).parent / "models").glob("*.distill"))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from pipeline.project import Project, new_project
 from programs import MakeOnce
 

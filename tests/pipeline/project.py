@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from programs import ROOT, Forked, fork, fork_pythons, start
 
 from distill.audio.write import write_audio
 from distill.code_version import CODE
 from distill.demo.recordings import DemoRecording, demo_recordings
 from distill.progress import STATUS, VARIABLE
+from programs import ROOT, Forked, fork, fork_pythons, start
 
 STAGES = tuple(CODE)
 COPIED = ("distill", "stages", ".dvc/config", ".dvc/plots", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml")

@@ -6,12 +6,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from object_store import Store
-from pipeline.project import AUTHOR, Project, executed, write_sounds
-from programs import until
 
 from distill.audio.corpus import read_manifest
 from distill.model_file.build import card_path
+from object_store import Store
+from pipeline.project import AUTHOR, Project, executed, write_sounds
+from programs import until
 from stages.prepare import PREPARED
 
 

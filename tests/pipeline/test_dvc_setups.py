@@ -3,9 +3,8 @@
 import shutil
 from pathlib import Path
 
-from pipeline.project import AUTHOR, Project, executed, write_sounds
-
 from distill.audio.corpus import read_manifest
+from pipeline.project import AUTHOR, Project, executed, write_sounds
 
 
 def test_results_are_links_into_a_cache_that_projects_share(project: Project, tmp_path: Path) -> None:

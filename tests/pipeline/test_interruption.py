@@ -9,6 +9,7 @@ import subprocess
 import time
 
 import pytest
+
 from pipeline.conftest import Finished
 from pipeline.project import Project, remove
 from programs import SECONDS, until

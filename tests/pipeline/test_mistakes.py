@@ -3,9 +3,8 @@
 import os
 from pathlib import Path
 
-from pipeline.project import Project, write_sounds
-
 from distill.pipeline.workspace import workplace
+from pipeline.project import Project, write_sounds
 
 
 def test_wrong_settings_and_folders_are_refused(project: Project) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from pipeline.project import Project
 from programs import Forked, until
 

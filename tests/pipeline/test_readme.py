@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from unit.codec.tonal import sound_of
-from unit.command import CommandLine
 
 from distill.audio.write import write_audio
 from distill.codec.tones.atoms import shipped_sets
+from unit.codec.tonal import sound_of
+from unit.command import CommandLine
 
 README = Path(__file__).parents[2] / "README.md"
 RATE = 16_000

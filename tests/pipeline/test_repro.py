@@ -8,16 +8,16 @@ from collections.abc import Iterator
 import pytest
 import soundfile
 import yaml
+from docs import experiments
 from mlflow.tracking import MlflowClient
-from pipeline.conftest import Finished
-from pipeline.project import Project, executed
-from programs import ROOT, until
 
 from distill.audio.corpus import read_manifest
 from distill.codes.store import CodesReader, out_of_range, read_split
 from distill.model_file.format import load_bundle
 from distill.storage.tables import read_frame
-from docs import experiments
+from pipeline.conftest import Finished
+from pipeline.project import Project, executed
+from programs import ROOT, until
 
 
 @pytest.fixture(scope="module")

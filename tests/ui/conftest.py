@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from pipeline.project import write_sounds
-from unit.tiny import write_prior_model
+from docs.experiments import CHROMIUM
 
 from distill.ui.jobs import OTHERS, TRAININGS, Jobs
-from docs.experiments import CHROMIUM
+from pipeline.project import write_sounds
+from unit.tiny import write_prior_model
 
 PATIENCE = 60_000  # milliseconds, at most, that anything on the page is waited for
 RECORDINGS = 8

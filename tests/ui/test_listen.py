@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.tiny import tiny_codec, write_prior_model, write_tone
 
 from benchmarks import listen as pages
 from benchmarks.listen import HELD_OUT, KINDS, MADE, PAGE, Material, write_listening_page, write_made_page
 from distill.api import Model
 from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
+from unit.tiny import tiny_codec, write_prior_model, write_tone
 
 SOUNDS, TRIALS = 3, 16
 EACH = 3  # trials of a kind on the second page

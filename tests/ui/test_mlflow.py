@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from programs import environment
+from docs import experiments
 
 from distill.training.events import Epoch
 from distill.training.mlflow_store import VIEW
 from distill.training.tracking import Tracker
-from docs import experiments
+from programs import environment
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations are not ours
 WIDTHS = {"": 128, "width-64": 64, "width-96": 96, "width-192": 192}

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import soundfile
 from playwright.sync_api import Error as PlaywrightError
-from ui.conftest import PATIENCE, Served, violations
-from unit.kit.tones import tone
-from unit.pitched import write_pitched_model
-from unit.tiny import write_model, write_prior_model
 
 from distill.generate.selection.critic import Critic
 from distill.generate.selection.traits import TRAITS
 from distill.model_file.format import load_bundle, save_bundle
 from distill.ui.jobs import Job, Jobs, read_end
 from distill.ui.worker import STDERR
+from ui.conftest import PATIENCE, Served, violations
+from unit.kit.tones import tone
+from unit.pitched import write_pitched_model
+from unit.tiny import write_model, write_prior_model
 
 Open = Callable[..., Any]
 
@@ -194,7 +194,7 @@ def test_equal_seeds_make_equal_sounds(opened: Open, served: Served) -> None:
     choose_tab(page, "Generate")
     page.wait_for_function("document.querySelectorAll('#cards .card').length === 3")
     page.locator("#cards button[data-do=vary]").first.click()
-    waits(page, "#generate-state", "4 variations of ")
+    waits(page, "#generate-state", "vary ")
     waits(page, "#generate-state", "done")
     page.wait_for_function("document.querySelectorAll('#cards .card').length === 4")
 
@@ -239,7 +239,10 @@ def test_sounds_are_made_at_notes_and_variations_transposed(opened: Open, served
     waits(page, "#generate-state", "note H3: expected notes such as C3")
     assert re.search(r"E4: [+-]\d+ cents", page.locator("#cards .card").nth(1).inner_text())
     unfold(page, "Variations of a recording")
-    for field, value in {"transpose": "-4", "strength": "0.1"}.items():  # at .3 one take of fifty has no pitch
+    for field, value in {
+        "vary_transpose": "-4",
+        "vary_strength": "0.1",
+    }.items():  # at .3 one take of fifty has no pitch
         write(page.locator(f"#{field} textarea, #{field} input").first, value)
     page.locator("#cards button[data-do=vary]").nth(1).click()
     waits(page, "#cards", "1 of 1 takes at their note within 20 cents")
@@ -300,7 +303,7 @@ def test_a_kit_is_downloaded_and_unpacked(opened: Open) -> None:
     choose(page, "#generate-model", "tiny.distill")
     unfold(page, "Kits and instruments")
     page.locator("#kit-start").click()
-    waits(page, "#generate-state", "a kit by tiny: done")
+    waits(page, "#generate-state", "kit by tiny: done")
     ((name, _),) = played(page, 1)  # the first one, when the kit is there
     page.locator("#cards h2").click()
     page.keyboard.press("a")
@@ -329,15 +332,15 @@ def test_one_recording_has_variations_and_a_kit_without_a_model(browser: Any, tm
         waits(page, "#generate-state", "Without a model, give one recording as the sound to vary")
         page.locator("#source input[type=file]").set_input_files(tmp_path / "take.wav")
         page.locator("#source audio, #source #waveform").first.wait_for(state="attached")
-        press(page, "#vary-start", "#generate-state", "4 variations of take.wav: ")
+        press(page, "#vary-start", "#generate-state", "vary take.wav: ")
         waits(page, "#cards", "made from take.wav alone with the shipped weights; nothing was trained")
         assert page.locator("#cards .card").count() == 4
         page.locator("#cards button[data-do=vary]").first.click()
-        waits(page, "#generate-state", "4 variations of take_")
+        waits(page, "#generate-state", "vary take_")
         waits(page, "#generate-state", ": done")
         unfold(page, "Kits and instruments")
         page.locator("#kit-start").click()
-        waits(page, "#cards", "a kit of take.wav")
+        waits(page, "#cards", "kit take.wav")
         assert "samples/057_take_04.wav" in page.locator("#cards pre").inner_text()
         page.close()
     finally:
@@ -362,18 +365,20 @@ def test_sounds_follow_a_recording_and_lie_between_two(opened: Open, tmp_path: P
     assert "0.60 s" in page.locator("#cards").inner_text()
     unfold(page, "Variations of a recording")
     give("source", "low")
-    unfold(page, "Go on, fill a part, morph")
-    give("other", "high")
+    unfold(page, "Morph this recording")
+    give("morph_last_0", "high")
     press(page, "#morph-start", "#generate-state", "morph low.wav by tiny: ")
     waits(page, "#generate-state", ": done")
     page.wait_for_function("document.querySelectorAll('#cards .card').length === 5")
-    give("third", "high")
-    give("fourth", "low")
+    give("morph_below_0", "high")
+    give("morph_below_1", "low")
     press(page, "#morph-start", "#generate-state", "morph low.wav by tiny: ")
     waits(page, "#generate-state", ": done")
     page.wait_for_function("document.querySelectorAll('#keyboard .pads .pad').length === 25")
+    unfold(page, "Fill this recording")
     press(page, "#fill-start", "#generate-state", "fill low.wav by tiny: ")
     waits(page, "#generate-state", ": done")
+    unfold(page, "Extend this recording")
     press(page, "#extend-start", "#generate-state", "extend low.wav by tiny: ")
     waits(page, "#generate-state", ": done")
 

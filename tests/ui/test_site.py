@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ui.conftest import PATIENCE, violations
 
 ROOT = Path(__file__).parents[2]

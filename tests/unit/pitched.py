@@ -4,8 +4,6 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from unit.codec.tonal import RATE, fitted, sound_of
-from unit.tiny import TRAINED, prior_shape
 
 from distill.codec.coordinates import codewords_of
 from distill.codec.model import VQVAE
@@ -16,6 +14,8 @@ from distill.model_file.format import BundleMetadata, save_bundle
 from distill.prior.artifact import build_prior
 from distill.prior.counts import fold_tables
 from distill.prior.frame import FramePrior
+from unit.codec.tonal import RATE, fitted, sound_of
+from unit.tiny import TRAINED, prior_shape
 
 LABELS = ("hiss", "string")
 PITCHES = range(48, 73, 4)

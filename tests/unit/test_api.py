@@ -12,9 +12,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from unit.codec.tonal import sound_of
-from unit.pitched import write_pitched_model
-from unit.tiny import SIZES, TRAINED, write_prior_model, write_tone
 
 import distill
 from distill import Delivery, Sound
@@ -26,7 +23,7 @@ from distill.codec.tones.meter import PitchMeter
 from distill.codes.file import encode_files, load_codes
 from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
 from distill.generate.faults import FaultFinder
-from distill.generate.refusals import MOST_DRAWS
+from distill.generate.rejection import MAX_DRAFTS
 from distill.generate.results import Result
 from distill.generate.sampling import Sequences
 from distill.generate.sounds import BATCH
@@ -34,6 +31,9 @@ from distill.generate.tuner import Tuner
 from distill.notes import Tuning
 from distill.novelty.spectra import band_levels
 from distill.novelty.verdict import VERDICTS
+from unit.codec.tonal import sound_of
+from unit.pitched import write_pitched_model
+from unit.tiny import SIZES, TRAINED, write_prior_model, write_tone
 
 COMPOSED, DECOMPOSED = "Gl\u00f6ckchen", "Glo\u0308ckchen"
 
@@ -440,7 +440,7 @@ def test_takes_are_transposed_by_semitones_or_to_a_note(tmp_path: Path, monkeypa
     monkeypatch.setattr(PitchMeter, "__call__", lambda *_: 50.0)
     kept, drawn = (model.vary(recording, 2, strength, seed=1, transpose=1) for strength in (0.5, 0.6))
     assert (kept.off_note, kept.redrawn_off_note) == (2, 0)  # tones that are kept stay where they are
-    assert (drawn.off_note, drawn.redrawn_off_note) == (2, 2 * (MOST_DRAWS - 1))
+    assert (drawn.off_note, drawn.redrawn_off_note) == (2, 2 * (MAX_DRAFTS - 1))
     same_as_before = model.vary(recording, 2, 0.4, seed=1)
     assert (same_as_before.notes, same_as_before.pitches) == ([None, None], [None, None])
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+
 from programs import loaded
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 import distill
 from distill.codec.tones.meter import PitchMeter
 from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
-from distill.generate.refusals import Sound
-from distill.generate.source import Source
+from distill.generate.context import GenerationContext
+from distill.generate.rejection import GeneratedSound
 from distill.kit import draw
 from distill.untrained import ModelOfOne
 
@@ -153,8 +153,10 @@ def test_notes_that_a_recording_does_not_hold_are_said_before_takes_are_made(
     at_notes, said = draw.at_notes, list[str]()
 
     def held(notes: set[int]) -> None:
-        def at_some(source: Source, voice: Sound, keys: Sequence[int], *more: float) -> dict[int, Sound]:
-            return at_notes(source, voice, sorted(notes & {*keys}), *more)
+        def at_some(
+            context: GenerationContext, voice: GeneratedSound, keys: Sequence[int], *more: float
+        ) -> dict[int, GeneratedSound]:
+            return at_notes(context, voice, sorted(notes & {*keys}), *more)
 
         monkeypatch.setattr(draw, "at_notes", at_some)
 

@@ -1,1 +1,1 @@
-"""Tones: their codes and what they sound like, their analysis, the partials they are made of, and the pitch that is heard."""
+"""Tones: their codes and synthesis, their analysis, sets of partials, and a pitch meter."""

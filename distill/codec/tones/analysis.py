@@ -17,7 +17,14 @@ from torch import Tensor, nn
 
 from distill.audio.measure import peak_offset
 from distill.codec.layout import NOTES, TUNINGS
-from distill.codec.scales import FOUND_STEPS, PEAK_CENTS, TUNED_CENTS, TUNING_CENTS, octaves, semitones
+from distill.codec.scales import (
+    FOUND_STEPS,
+    PEAK_CENTS,
+    TUNED_CENTS,
+    TUNING_CENTS,
+    octaves,
+    semitones,
+)
 from distill.codec.spectral import SpectrogramConfig
 from distill.codec.tones.layer import (
     FLOORS,
@@ -32,23 +39,31 @@ from distill.codec.tones.layer import (
 from distill.codec.tones.periods import BASSES, VOICES, PeriodAnalysis
 from distill.codec.tones.phase import FRAMES, PhaseFit
 
-RANGE_DB = 45.0  # below the loudest peak; softer ones do not count
+RANGE_DB = 45.0  # below the loudest peak; softer peaks do not count
 GRID_PER_OCTAVE = 12 * TUNINGS
 GRID_LOW = math.log2(LOWEST)
 BELOW = 5 * GRID_PER_OCTAVE  # cells below the grid
-LOWEST_BASE = round((math.log2(8.4) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW  # cells of the lowest and the highest note
+LOWEST_BASE = (
+    round((math.log2(8.4) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
+)  # cells of the lowest and the highest note
 HIGHEST_BASE = round((math.log2(12_600.0) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
 SPECTRAL = 8  # candidates by spectra
 CANDIDATES = SPECTRAL + VOICES.most + BASSES.most  # among which neighbouring frames choose
-EXPLAINING = (
-    64  # partials of a set that explain peaks, the loudest: with more, low pitches explain those of higher ones
-)
+EXPLAINING = 64  # partials of a set that explain peaks, the loudest: with more, low pitches explain those of higher ones
 VOICED = 0.6  # share of a frame that repeats after a period, above which it is a candidate
 BASS_BINS = 5  # of the spectrum: partials that are closer melt into one another
 BASS_POWER = 6  # of the share that repeats: a clean bass has a score of 0.6; chords repeat less, and spectra tell them
-AGREED, DIFFERS = 0.12, 0.4  # what a candidate at the pitch of a bass's period gains, and another low one loses
+AGREED, DIFFERS = (
+    0.12,
+    0.4,
+)  # what a candidate at the pitch of a bass's period gains, and another low one loses
 REACH = 8  # frames to each side that decide a frame's tone
-JUMP, SLOPE, CHANGE, ONSET = 0.3, 0.15, 0.2, 0.15  # costs of a jump, of a semitone, of another set, of tone and none
+JUMP, SLOPE, CHANGE, ONSET = (
+    0.3,
+    0.15,
+    0.2,
+    0.15,
+)  # costs of a jump, of a semitone, of another set, of tone and none
 AVERAGE = 2  # frames to each side over which an atom's floor is chosen
 BLOCK = 32  # bins
 
@@ -69,7 +84,7 @@ class Noise(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What a partial at each cell of the grid is worth, and the energy that it explains, `[F, cells]`.
+    """Worth of a partial at each cell of the grid, and the energy that it explains, `[F, cells]`.
 
     `total` `[F, 1]` is what all peaks are worth.
     """
@@ -99,9 +114,13 @@ class PitchAnalysis(nn.Module):
         self.config, self.least_worth = config, least_worth
         self.n_fft = 2 * config.n_fft
         self.grid = int(GRID_PER_OCTAVE * (math.log2(HIGHEST * config.sample_rate) - GRID_LOW))
-        self.none = BELOW + self.grid - LOWEST_BASE  # cells from any pitch to where nothing is worth anything
+        self.none = (
+            BELOW + self.grid - LOWEST_BASE
+        )  # cells from any pitch to where nothing is worth anything
         self.window = nn.Buffer(torch.hann_window(self.n_fft), persistent=False)
-        middles = (torch.arange(self.n_fft // 2 // BLOCK) + 0.5) * (BLOCK * config.sample_rate / self.n_fft)
+        middles = (torch.arange(self.n_fft // 2 // BLOCK) + 0.5) * (
+            BLOCK * config.sample_rate / self.n_fft
+        )
         self.block_hertz = nn.Buffer(middles, persistent=False)  # [blocks]
         # Shares of the bands at each cell of the grid, to read the level that a partial there would have.
         hertz = 2.0 ** (GRID_LOW + torch.arange(self.grid) / GRID_PER_OCTAVE)
@@ -141,7 +160,12 @@ class PitchAnalysis(nn.Module):
 
     def noise(self, power: Tensor) -> Noise:
         """Noise of frames with power spectra `[F, bins]`, as the softest bins show it, which lie between partials."""
-        blocks = power[:, : len(self.block_hertz) * BLOCK].clamp_min(1e-14).sqrt().unflatten(1, (-1, BLOCK))
+        blocks = (
+            power[:, : len(self.block_hertz) * BLOCK]
+            .clamp_min(1e-14)
+            .sqrt()
+            .unflatten(1, (-1, BLOCK))
+        )
         softest = 6  # of a block: the last of them is noise between partials, the mean of noise a multiple of it
         rayleigh = math.sqrt(math.pi / 2) / math.sqrt(-2 * math.log(1 - softest / BLOCK))
         noise, mean = rayleigh * _nth_smallest(blocks, softest), blocks.mean(dim=2)
@@ -154,10 +178,17 @@ class PitchAnalysis(nn.Module):
         They stand 9 dB out of the mean of 41 bins, and are louder than a sine of -85 dB.
         """
         db, bins = 10 * (power + 1e-14).log10(), 41
-        sums = nn.functional.pad(db[:, None], (bins // 2, bins // 2), mode="replicate")[:, 0].cumsum(dim=1)
+        sums = nn.functional.pad(db[:, None], (bins // 2, bins // 2), mode="replicate")[
+            :, 0
+        ].cumsum(dim=1)
         middle, mean = db[:, 2:-2], (sums[:, bins + 1 : -2] - sums[:, 1 : -bins - 2]) / bins
         loudest = db.amax(dim=1, keepdim=True)
-        is_peak = (middle >= db[:, 1:-3]) & (middle > db[:, 3:-1]) & (middle >= db[:, :-4]) & (middle > db[:, 4:])
+        is_peak = (
+            (middle >= db[:, 1:-3])
+            & (middle > db[:, 3:-1])
+            & (middle >= db[:, :-4])
+            & (middle > db[:, 4:])
+        )
         is_peak &= (middle > (loudest - RANGE_DB).clamp_min(-85.0)) & (middle - mean > 9.0)
         value, index = torch.where(is_peak, middle, -torch.inf).topk(32, dim=1)
         there = value > -torch.inf
@@ -165,9 +196,14 @@ class PitchAnalysis(nn.Module):
         left, centre, right = (db.gather(1, index + offset) for offset in (-1, 0, 1))
         shift = peak_offset(left, centre, right)
         hertz = (index + shift.clamp(-0.5, 0.5)) * (self.config.sample_rate / self.n_fft)
-        own = sum(power.gather(1, (index + offset).clamp(0, power.shape[1] - 1)) for offset in (-2, -1, 0, 1, 2))
+        own = sum(
+            power.gather(1, (index + offset).clamp(0, power.shape[1] - 1))
+            for offset in (-2, -1, 0, 1, 2)
+        )
         energies = own / power.sum(dim=1, keepdim=True).clamp_min(1e-12)
-        return Peaks(hertz.clamp_min(1.0).log2(), _worth(loudest - centre) * there, energies * there)
+        return Peaks(
+            hertz.clamp_min(1.0).log2(), _worth(loudest - centre) * there, energies * there
+        )
 
     def evidence(self, peaks: Peaks, log_mel: Tensor) -> Evidence:
         """Evidence for partials from peaks and log-mel frames `[F, n_mels]`.
@@ -181,10 +217,14 @@ class PitchAnalysis(nn.Module):
         # Partials below the grid or above it are worth nothing.
         worth, energy = log_mel.new_zeros(2, len(cells), HIGHEST_BASE + self.none + 1)
         worth.scatter_reduce_(1, index, (peaks.weights[..., None] * self.kernel).flatten(1), "amax")
-        energy.scatter_reduce_(1, index, peaks.energies[..., None].expand_as(near).flatten(1), "amax")
+        energy.scatter_reduce_(
+            1, index, peaks.energies[..., None].expand_as(near).flatten(1), "amax"
+        )
         level = log_mel @ self.between
         # Relative to the loudest peak, whose mel amplitude is about the bands' largest.
-        expected = _worth(20 * (log_mel.amax(dim=1, keepdim=True) - level)).clamp_min(self.least_worth)
+        expected = _worth(20 * (log_mel.amax(dim=1, keepdim=True) - level)).clamp_min(
+            self.least_worth
+        )
         on_grid = worth[:, BELOW : BELOW + self.grid]
         on_grid -= 0.3 * torch.where(on_grid > 0.05, 0.0, expected)
         return Evidence(worth, energy, peaks.weights.sum(dim=1, keepdim=True))
@@ -203,11 +243,16 @@ class PitchAnalysis(nn.Module):
         peaks, noise = self.peaks(power), self.noise(power)
         candidates = self.candidates(layer, peaks, self.evidence(peaks, log_mel))
         candidates = with_voices(candidates, *self.voices(audio, self.margin, power))
-        candidates = with_basses(candidates, self.bass_limit, *self.basses(audio, self.margin, power))
+        candidates = with_basses(
+            candidates, self.bass_limit, *self.basses(audio, self.margin, power)
+        )
         chains = Candidates(*(part.unflatten(0, (batch, frames)) for part in candidates))
         chosen = best_path(chains, inside).flatten()
         is_tone, rows = chosen < CANDIDATES, torch.arange(len(chosen), device=chosen.device)
-        pitch, sets = (part[rows, chosen.clamp_max(CANDIDATES - 1)] for part in (candidates.pitches, candidates.sets))
+        pitch, sets = (
+            part[rows, chosen.clamp_max(CANDIDATES - 1)]
+            for part in (candidates.pitches, candidates.sets)
+        )
         pitch = torch.where(chosen < SPECTRAL, self.tuned(layer, peaks, pitch, sets), pitch)
         note, tuning = note_and_tuning((pitch * TUNINGS).round().long())
         is_tone &= (note > 0) & (note < NOTES)
@@ -230,7 +275,9 @@ class PitchAnalysis(nn.Module):
         strongest = peaks.weights.topk(peak_choices, dim=1).indices
         tops = self._cell(peaks.octaves.gather(1, strongest)) + BELOW
         there = peaks.weights.gather(1, strongest) > 0
-        base = (tops[:, None, :, None] - cells[None, :, None, :partial_choices]).flatten(1)  # [F, S * c]
+        base = (tops[:, None, :, None] - cells[None, :, None, :partial_choices]).flatten(
+            1
+        )  # [F, S * c]
         valid = (there[:, None, :, None] & loud[None, :, None, :partial_choices]).flatten(1)
         valid &= (base >= LOWEST_BASE) & (base <= HIGHEST_BASE)
         base = torch.where(valid, base, LOWEST_BASE)
@@ -278,13 +325,17 @@ class PitchAnalysis(nn.Module):
         shift = deviation.gather(1, order).gather(1, middle)[:, 0]
         return pitch + torch.where(sums[:, -1] > 0, 12 * shift, 0.0)
 
-    def with_floors(self, codes: Tensor, flat: Tensor, noise: Noise, inside: Tensor | None = None) -> Tensor:
+    def with_floors(
+        self, codes: Tensor, flat: Tensor, noise: Noise, inside: Tensor | None = None
+    ) -> Tensor:
         """Codes `[B, F, 3]` with the floors that leave the smoothest bands `flat` `[floors, B, F, M]` and are like the noise.
 
-        Bands do not tell the noise between partials that are close, spectra do not tell that of gliding ones.
+        Bands do not show noise between close partials, spectra do not show noise between gliding partials.
         """
         rough = flat.diff(dim=-1, n=2).abs().clamp_max(1.0).sum(dim=-1)  # [floors, B, F]
-        shares = noise_share(torch.arange(len(FLOORS), device=rough.device), self.block_hertz).log10()[:, None, None]
+        shares = noise_share(
+            torch.arange(len(FLOORS), device=rough.device), self.block_hertz
+        ).log10()[:, None, None]
         unlike = ((shares - noise.shares).abs() * noise.weights).sum(dim=-1)
         cost = (rough + unlike).transpose(0, 1)  # [B, floors, F]
         cost = cost if inside is None else cost * inside
@@ -299,7 +350,10 @@ def _nth_smallest(values: Tensor, n: int) -> Tensor:
     for one in values.movedim(-1, 0).contiguous():
         inserted = one
         for place in range(n):
-            found[place], inserted = torch.minimum(found[place], inserted), torch.maximum(found[place], inserted)
+            found[place], inserted = (
+                torch.minimum(found[place], inserted),
+                torch.maximum(found[place], inserted),
+            )
     return found[-1]
 
 
@@ -309,12 +363,16 @@ def _worth(below: Tensor) -> Tensor:
 
 
 def with_voices(candidates: Candidates, pitches: Tensor, repeats: Tensor) -> Candidates:
-    """Candidates and harmonic ones at the `pitches` of periods, if enough of a frame `repeats` after them."""
-    return _with_harmonic(candidates, pitches, torch.where(repeats > VOICED, repeats - VOICED, -torch.inf))
+    """Candidates and harmonic candidates at the `pitches` of periods, if enough of a frame `repeats` after them."""
+    return _with_harmonic(
+        candidates, pitches, torch.where(repeats > VOICED, repeats - VOICED, -torch.inf)
+    )
 
 
-def with_basses(candidates: Candidates, limit: float, pitches: Tensor, repeats: Tensor) -> Candidates:
-    """Candidates and harmonic ones at those `pitches` `[F, 1]` of periods that are below the `limit`.
+def with_basses(
+    candidates: Candidates, limit: float, pitches: Tensor, repeats: Tensor
+) -> Candidates:
+    """Candidates and harmonic candidates at `pitches` `[F, 1]` of periods below the `limit`.
 
     Candidates within 10 cents of these pitches are worth more. Those below the limit that are a semitone off and more are
     worth less: spectra do not tell them.
@@ -322,7 +380,9 @@ def with_basses(candidates: Candidates, limit: float, pitches: Tensor, repeats: 
     worth = torch.where((repeats > VOICED) & (pitches < limit), repeats**BASS_POWER, 0.0)
     apart = (candidates.pitches - pitches).abs()
     agrees, differs = apart < 0.1, (apart > 1.0) & (candidates.pitches < limit)
-    agreed = candidates._replace(scores=candidates.scores + AGREED * (worth > 0) * agrees - DIFFERS * worth * differs)
+    agreed = candidates._replace(
+        scores=candidates.scores + AGREED * (worth > 0) * agrees - DIFFERS * worth * differs
+    )
     return _with_harmonic(agreed, pitches, torch.where(worth > 0, worth, -torch.inf))
 
 
@@ -341,7 +401,9 @@ def best_path(candidates: Candidates, inside: Tensor | None = None) -> Tensor:
     pitches, sets, scores = candidates
     cost = nn.functional.pad(-scores, (0, 1), value=0.0).clamp_max(9.0)  # [B, F, C + 1]
     step = (pitches[:, 1:, :, None] - pitches[:, :-1, None, :]).abs()
-    between = (SLOPE * step).clamp_max(JUMP) + CHANGE * (sets[:, 1:, :, None] != sets[:, :-1, None, :])
+    between = (SLOPE * step).clamp_max(JUMP) + CHANGE * (
+        sets[:, 1:, :, None] != sets[:, :-1, None, :]
+    )
     between = nn.functional.pad(between, (0, 1, 0, 1), value=ONSET)  # [B, F - 1, after, before]
     between[..., -1, -1] = 0.0
     if inside is not None:
@@ -351,5 +413,8 @@ def best_path(candidates: Candidates, inside: Tensor | None = None) -> Tensor:
     for _ in range(REACH):
         forward = ((cost + ahead)[:, :-1, None, :] + between).amin(dim=3)
         backward = ((cost + back)[:, 1:, :, None] + between).amin(dim=2)
-        ahead, back = nn.functional.pad(forward, (0, 0, 1, 0)), nn.functional.pad(backward, (0, 0, 0, 1))
+        ahead, back = (
+            nn.functional.pad(forward, (0, 0, 1, 0)),
+            nn.functional.pad(backward, (0, 0, 0, 1)),
+        )
     return (cost + ahead + back).argmin(dim=2)

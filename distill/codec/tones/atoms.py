@@ -1,4 +1,4 @@
-"""Sets of partials that tones are made of: some known from acoustics, others found in the recordings.
+"""Partial sets: some known from acoustics, others fitted to the recordings.
 
 Shapes: F frames, S partial sets, K partials, P peaks.
 """
@@ -15,7 +15,7 @@ from distill.codec.scales import hertz as hertz_of
 from distill.codec.tones.analysis import RANGE_DB, Candidates, Peaks, PitchAnalysis
 from distill.codec.tones.layer import PARTIALS, ToneLayer
 
-FITTED = 14  # sets that are found in the recordings, at most
+FITTED = 14  # maximum number of sets that are fitted to the recordings
 
 CHORDS = (  # semitones above the lowest note
     *((3,), (4,), (5,), (7,), (8,), (9,)),
@@ -27,20 +27,22 @@ Doubles = NDArray[np.float64]
 
 
 class PartialSet(NamedTuple):
-    """Ratios `[k]` of partials to the pitch, rising, and their amplitudes `[k]`."""
+    """Ratios `[k]` of partials to the pitch, ascending, and their amplitudes `[k]`."""
 
     ratios: Doubles
     amplitudes: Doubles
 
 
 def shipped_sets() -> list[PartialSet]:
-    """Sets of partials known from acoustics: ratios and amplitudes of each.
+    """Partial sets known from acoustics.
 
     Strings with stiffness (f_n = n f_0 sqrt(1 + B n^2)), pipes closed at one end, sines, bars, membranes, bells
     (Fletcher and Rossing, The Physics of Musical Instruments), and chords of harmonic sounds.
     """
     n = np.arange(1, PARTIALS + 1, dtype=np.float64)
-    sets = [PartialSet(n * np.sqrt((1 + b * n * n) / (1 + b)), 1 / n) for b in (0.0, 1e-4, 4e-4, 1.2e-3)]
+    sets = [
+        PartialSet(n * np.sqrt((1 + b * n * n) / (1 + b)), 1 / n) for b in (0.0, 1e-4, 4e-4, 1.2e-3)
+    ]
     sets.append(PartialSet(n[::2], 1 / n[::2]))
     for ratios in (
         (1.0,),
@@ -54,7 +56,10 @@ def shipped_sets() -> list[PartialSet]:
 
 
 def _chord(steps: tuple[int, ...]) -> PartialSet:
-    """Partials of a harmonic sound and others that are `steps` semitones above it; of near ones the lowest."""
+    """Partials of a chord: a harmonic sound and others `steps` semitones above it.
+
+    A partial within `CHORD_CENTS` of the next lower partial is left out.
+    """
     n = np.arange(1, 25, dtype=np.float64)
     ratios = np.concatenate([n * 2 ** (step / 12) for step in (0, *steps)])
     amplitudes = np.concatenate([1 / n] * (1 + len(steps)))
@@ -65,7 +70,10 @@ def _chord(steps: tuple[int, ...]) -> PartialSet:
 
 
 def set_partials(layer: ToneLayer, sets: list[PartialSet], first: int = 0) -> None:
-    """Write sets into a layer, from set `first` on; further ones are empty. Of too many partials the loudest are kept."""
+    """Write sets into a layer from index `first` on, and clear the sets after them.
+
+    A set of more than `PARTIALS` partials keeps the loudest.
+    """
     layer.ratios[first:], layer.amplitudes[first:] = 0.0, 0.0
     for row, (own, loud) in enumerate(sets, start=first):
         kept = np.sort(np.argsort(-loud, kind="stable")[:PARTIALS])
@@ -75,12 +83,15 @@ def set_partials(layer: ToneLayer, sets: list[PartialSet], first: int = 0) -> No
 
 @torch.no_grad()
 def fit_sets(
-    layer: ToneLayer, analysis: PitchAnalysis, sounds: list[tuple[Tensor, Tensor]], generator: torch.Generator
+    layer: ToneLayer,
+    analysis: PitchAnalysis,
+    sounds: list[tuple[Tensor, Tensor]],
+    generator: torch.Generator,
 ) -> None:
-    """Find sets in sounds that explain frames better than those that are shipped; greedily, the best first.
+    """Fit partial sets that explain frames of sounds better than the shipped sets, greedily, the best first.
 
-    `sounds` are samples `[margin + F * samples_per_frame + margin]` and log-mel frames `[F, n_mels]`. Of frames that have
-    half of their energy in peaks 1500 are looked at.
+    `sounds` are samples `[margin + F * samples_per_frame + margin]` and log-mel frames `[F, n_mels]`. The fit uses up to
+    1500 random frames with more than half of their energy in peaks. It writes the shipped and fitted sets into `layer`.
     """
     shipped = shipped_sets()
     set_partials(layer, shipped)
@@ -106,12 +117,12 @@ def fit_sets(
 
 
 def _best_scores(candidates: Candidates) -> Tensor:
-    """Score `[F]` of each frame's best candidate, 0 where there is none."""
+    """Score `[F]` of each frame's best candidate, 0 without a candidate."""
     return candidates.scores[:, 0].clamp_min(0.0)
 
 
 def _proposals(peaks: Peaks, known: Candidates) -> list[PartialSet]:
-    """Sets that are the peaks of frames that known sets explain worst: they are likeliest to be of another kind."""
+    """Partial sets made of the peaks of the 192 frames that known sets explain worst."""
     proposals = []
     for frame in _best_scores(known).argsort(stable=True)[:192].tolist():
         there = peaks.weights[frame] > 0
@@ -127,7 +138,7 @@ def _proposals(peaks: Peaks, known: Candidates) -> list[PartialSet]:
 
 
 def _apart(octaves: Doubles, loud: Doubles) -> list[int]:
-    """Indices of peaks, by rising `octaves` `[P]`: of those that are near to each other the loudest."""
+    """Indices of peaks, in ascending order of `octaves` `[P]`; only the loudest of near peaks is kept."""
     kept: list[int] = []
     for index in np.argsort(-loud, kind="stable").tolist():
         if (np.abs(octaves[kept] - octaves[index]) > APART_CENTS / 1200).all():
@@ -136,9 +147,9 @@ def _apart(octaves: Doubles, loud: Doubles) -> list[int]:
 
 
 def _greedy(scores: Tensor, reached: Tensor, most: int) -> list[int]:
-    """Proposals, `most` at most, whose `scores` `[proposals, F]` add most to what frames have `reached` `[F]`.
+    """Indices of up to `most` proposals whose `scores` `[proposals, F]` raise the frames' best scores `reached` `[F]` most.
 
-    Each adds 0.002 a frame at least.
+    Each raises the mean over frames by at least 0.002.
     """
     chosen: list[int] = []
     while len(chosen) < most:

@@ -20,7 +20,9 @@ from distill.codec.scales import semitones
 from distill.codec.spectral import SpectrogramConfig
 
 RATE = 5500.0  # Hz, about: the sample rate at which periods are looked for
-OCTAVE_COST = 0.02  # of each octave that a pitch is lower: what repeats after a period repeats after two
+OCTAVE_COST = (
+    0.02  # of each octave that a pitch is lower: what repeats after a period repeats after two
+)
 
 
 class PeriodRange(NamedTuple):
@@ -54,8 +56,12 @@ class PeriodAnalysis(nn.Module):
         window = torch.hann_window(size + 2, periodic=False)[1:-1]
         self.window = nn.Buffer(window, persistent=False)  # [size]
         shortest, longest = int(self.rate / pitches.highest), math.ceil(self.rate / pitches.lowest)
-        self.lags = nn.Buffer(torch.arange(shortest - 1, longest + 2), persistent=False)  # [L], one more at each end
-        self.size = 2 ** math.ceil(math.log2(size + longest + 1))  # of transforms: no lag wraps around
+        self.lags = nn.Buffer(
+            torch.arange(shortest - 1, longest + 2), persistent=False
+        )  # [L], one more at each end
+        self.size = 2 ** math.ceil(
+            math.log2(size + longest + 1)
+        )  # of transforms: no lag wraps around
         hertz = torch.arange(self.size // 2 + 1) * (self.rate / self.size)
         weights = 1 - 0.45 * (1 - (math.pi * (hertz / pitches.top).clamp_max(1.0)).cos())
         self.weights = nn.Buffer(weights, persistent=False)  # of frequencies
@@ -64,7 +70,9 @@ class PeriodAnalysis(nn.Module):
     def _correlations(self, windows: Tensor) -> Tensor:
         """Autocorrelations `[n, L]` of windows `[n, N]` as shares of their energies."""
         spectra = torch.fft.rfft(windows, self.size)
-        products = torch.fft.irfft((spectra.real.square() + spectra.imag.square()) * self.weights, self.size)
+        products = torch.fft.irfft(
+            (spectra.real.square() + spectra.imag.square()) * self.weights, self.size
+        )
         shares: Tensor = products[:, self.lags] / products[:, :1].clamp_min(1e-12)
         return shares
 
@@ -75,7 +83,9 @@ class PeriodAnalysis(nn.Module):
         share is -1 where there are fewer periods.
         """
         edge = margin - self.spare
-        low = nn.functional.avg_pool1d(audio[:, None, edge : audio.shape[1] - edge], self.stride)[:, 0]
+        low = nn.functional.avg_pool1d(audio[:, None, edge : audio.shape[1] - edge], self.stride)[
+            :, 0
+        ]
         windows = low.unfold(1, len(self.window), self.step).flatten(0, 1)
         windows = (windows - windows.mean(dim=1, keepdim=True)) * self.window
         repeats = self._correlations(windows) / self.own
@@ -88,5 +98,7 @@ class PeriodAnalysis(nn.Module):
         pitches = semitones((self.rate / (lags[index] + shift.gather(1, index))).log2())
         # What is above half the lower rate does not repeat.
         bins = round(power.shape[1] / self.stride)
-        share = power[:, :bins].sum(dim=1, keepdim=True) / power.sum(dim=1, keepdim=True).clamp_min(1e-12)
+        share = power[:, :bins].sum(dim=1, keepdim=True) / power.sum(dim=1, keepdim=True).clamp_min(
+            1e-12
+        )
         return pitches, torch.where(likely > -torch.inf, likely * share, -1.0)

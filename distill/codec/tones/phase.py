@@ -17,16 +17,33 @@ from torch import Tensor, nn
 from distill.codec.layout import NOTES, TUNINGS
 from distill.codec.scales import hertz, octaves, semitones
 from distill.codec.spectral import SpectrogramConfig
-from distill.codec.tones.layer import FALL, FALL_FRAMES, GLIDE, LOW, SINE, ToneLayer, by_hop, note_and_tuning
+from distill.codec.tones.layer import (
+    FALL,
+    FALL_FRAMES,
+    GLIDE,
+    LOW,
+    SINE,
+    ToneLayer,
+    by_hop,
+    note_and_tuning,
+)
 
 FRAMES = FALL_FRAMES + 1  # of a beginning, over which pitches are fitted
 LOWEST, HIGHEST = 20.0, 400.0  # Hz, between which a partial is followed
-POINTS, FITTED_POINTS = 16, 4  # in time, of a hop: at which phases are measured, and to which they are fitted
+POINTS, FITTED_POINTS = (
+    16,
+    4,
+)  # in time, of a hop: at which phases are measured, and to which they are fitted
 REACH_SECONDS = 0.012  # of the filter that a partial is followed with, to each side
-MOST_RATIO = 3.0  # of the partial that is followed: phases of higher ones are not coded finely enough
+MOST_RATIO = (
+    3.0  # of the partial that is followed: phases of higher ones are not coded finely enough
+)
 MOST_APART = 1.0  # octaves, of that partial from what is measured
 LARGEST_ERROR = 0.15  # cycles, root mean square: what is fitted less well is no partial
-STIFFNESS, TRUST = 1e-5, 2e-6  # squared cycles a squared semitone: of bends, and of distance from measured pitches
+STIFFNESS, TRUST = (
+    1e-5,
+    2e-6,
+)  # squared cycles a squared semitone: of bends, and of distance from measured pitches
 KNOWN_TRUST = 1e-2  # of pitches that peaks tell better, since they glide as those of other tones
 ROUNDS, LARGEST_STEP = 6, 3.0  # of the fit, and semitones of each of them
 
@@ -40,7 +57,9 @@ class PhaseFit(nn.Module):
         step = config.hop_length // POINTS
         self.stride = max(1, step // 4)  # of a first filter, after which the second has few taps
         first = torch.hann_window(2 * self.stride + 2, periodic=False)[1:-1]
-        self.first = nn.Buffer((first / first.sum())[None, None], persistent=False)  # [1, 1, 2 * stride]
+        self.first = nn.Buffer(
+            (first / first.sum())[None, None], persistent=False
+        )  # [1, 1, 2 * stride]
         rate = config.sample_rate / self.stride
         self.reach = round(REACH_SECONDS * rate)
         time = torch.arange(-self.reach, self.reach + 1).double() / rate
@@ -48,20 +67,36 @@ class PhaseFit(nn.Module):
         low = torch.sinc((HIGHEST - LOWEST) * time) * window
         turn = math.pi * (HIGHEST + LOWEST) * time
         kernel = torch.stack([turn.cos(), -turn.sin()]) * (low / low.sum())
-        self.kernel = nn.Buffer(kernel.float()[:, None], persistent=False)  # [2, 1, taps], real and imaginary
+        self.kernel = nn.Buffer(
+            kernel.float()[:, None], persistent=False
+        )  # [2, 1, taps], real and imaginary
         hops, points = FRAMES * config.stack, FRAMES * config.stack * FITTED_POINTS
-        one, all_glide = torch.eye(FRAMES, dtype=torch.float64), torch.ones(FRAMES, FRAMES - 1, dtype=torch.bool)
-        self.hop_pitches = nn.Buffer(by_hop(one, all_glide, config.stack).T, persistent=False)  # [H, J]
+        one, all_glide = (
+            torch.eye(FRAMES, dtype=torch.float64),
+            torch.ones(FRAMES, FRAMES - 1, dtype=torch.bool),
+        )
+        self.hop_pitches = nn.Buffer(
+            by_hop(one, all_glide, config.stack).T, persistent=False
+        )  # [H, J]
         places = (torch.arange(points).double() + 0.5) / FITTED_POINTS
-        places = torch.cat([places, torch.tensor([config.stack / 2]).double()])  # the last: the first frame's middle
+        places = torch.cat(
+            [places, torch.tensor([config.stack / 2]).double()]
+        )  # the last: the first frame's middle
         shares = (places[:, None] - torch.arange(hops)).clamp(0, 1)
         seconds = (shares[:-1] - shares[-1]) * (config.hop_length / config.sample_rate)
-        self.seconds = nn.Buffer(seconds, persistent=False)  # [T, H] of each hop since the first frame's middle
+        self.seconds = nn.Buffer(
+            seconds, persistent=False
+        )  # [T, H] of each hop since the first frame's middle
         bends = torch.eye(FRAMES, dtype=torch.float64).diff(dim=0).diff(dim=0)
         self.stiffness = nn.Buffer(STIFFNESS * bends.T @ bends, persistent=False)  # [J, J]
 
     def forward(
-        self, layer: ToneLayer, audio: Tensor, margin: int, codes: Tensor, inside: Tensor | None = None
+        self,
+        layer: ToneLayer,
+        audio: Tensor,
+        margin: int,
+        codes: Tensor,
+        inside: Tensor | None = None,
     ) -> Tensor:
         """Codes `[B, F, 3]` of tones, with other ones where low tones begin: notes and tunings that fit, of one set.
 
@@ -83,10 +118,14 @@ class PhaseFit(nn.Module):
         shares, measured = self._measured(phases, power)
         tones = nn.functional.pad(codes, (0, 0, 0, FRAMES))[rows[:, None], frames]  # [S, J, 3]
         sets = layer.sets(tones)
-        votes = ((sets[:, None] == sets[..., None]) * (there * (1 + shares))[:, None]).sum(dim=2) * there
+        votes = ((sets[:, None] == sets[..., None]) * (there * (1 + shares))[:, None]).sum(
+            dim=2
+        ) * there
         chosen = votes.argmax(dim=1, keepdim=True)  # a frame with the set of most frames
         coded, its = layer.pitches(tones), sets == sets.gather(1, chosen)
-        ratios = _nearest_ratio(layer.ratios[sets.gather(1, chosen)[:, 0]], coded, measured, shares * its)
+        ratios = _nearest_ratio(
+            layer.ratios[sets.gather(1, chosen)[:, 0]], coded, measured, shares * its
+        )
         steps = coded.diff(dim=1).abs() <= GLIDE
         after = nn.functional.pad(steps[:, 1:] | ~there[:, 2:], (0, 1), value=True)
         steady = its & there & nn.functional.pad(steps & after, (1, 0))
@@ -102,7 +141,10 @@ class PhaseFit(nn.Module):
 
     def _followed(self, audio: Tensor, rows: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
         """Unwrapped phases in cycles and power `[S, T]` of what is between `LOWEST` and `HIGHEST` from samples `starts` on."""
-        step, count = self.config.hop_length // POINTS // self.stride, FRAMES * self.config.stack * POINTS
+        step, count = (
+            self.config.hop_length // POINTS // self.stride,
+            FRAMES * self.config.stack * POINTS,
+        )
         before = (self.reach + 1 - step // 2) * self.stride  # of the middle of the first step
         length = ((count - 1) * step + 2 * self.reach + 2) * self.stride
         padded = nn.functional.pad(audio, (max(0, before), length))
@@ -112,46 +154,80 @@ class PhaseFit(nn.Module):
         real, imaginary = nn.functional.conv1d(slow, self.kernel, stride=step).unbind(1)
         angles = torch.atan2(imaginary, real).double() / (2 * math.pi)
         steps = angles.diff(dim=1)
-        return nn.functional.pad((steps - steps.round()).cumsum(dim=1), (1, 0)) + angles[:, :1], real**2 + imaginary**2
+        return nn.functional.pad((steps - steps.round()).cumsum(dim=1), (1, 0)) + angles[
+            :, :1
+        ], real**2 + imaginary**2
 
     def _measured(self, phases: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
         """Of frames `[S, J]` their shares of the power, and mean frequencies in Hz."""
-        points, seconds = self.config.stack * POINTS, self.config.hop_length / self.config.sample_rate / POINTS
+        points, seconds = (
+            self.config.stack * POINTS,
+            self.config.hop_length / self.config.sample_rate / POINTS,
+        )
         by_frame = power.double().unflatten(1, (-1, points)).sum(dim=2)
-        cycles = (nn.functional.pad(phases.diff(dim=1), (1, 0)) * power).unflatten(1, (-1, points)).sum(dim=2)
+        cycles = (
+            (nn.functional.pad(phases.diff(dim=1), (1, 0)) * power)
+            .unflatten(1, (-1, points))
+            .sum(dim=2)
+        )
         shares = by_frame / by_frame.sum(dim=1, keepdim=True).clamp_min(1e-20)
         return shares, cycles / by_frame.clamp_min(1e-20) / seconds
 
     def _fit(
-        self, phases: Tensor, power: Tensor, there: Tensor, frequencies: Tensor, ratios: Tensor, known: Tensor
+        self,
+        phases: Tensor,
+        power: Tensor,
+        there: Tensor,
+        frequencies: Tensor,
+        ratios: Tensor,
+        known: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Pitches `[S, J]` in steps of tuning, and whether they lead a partial of these ratios `[S]` through `phases`.
 
         It has `frequencies` `[S, J]` in Hz in frames that are `there`. Pitches that are `known` `[S, J]`, not NaN, stay.
         """
         each = POINTS // FITTED_POINTS
-        phases, power = phases.unflatten(1, (-1, each)).mean(dim=2), power.double().unflatten(1, (-1, each)).sum(dim=2)
+        phases, power = (
+            phases.unflatten(1, (-1, each)).mean(dim=2),
+            power.double().unflatten(1, (-1, each)).sum(dim=2),
+        )
         weights = power / power.sum(dim=1, keepdim=True).clamp_min(1e-20)
         usable = (ratios > 0) & (power.sum(dim=1) > 0)
         ratio = torch.where(usable, ratios, 1.0)[:, None]
         measured = semitones((frequencies / ratio).clamp(LOWEST / 2, 2 * HIGHEST).log2())
-        last = (there * torch.arange(FRAMES, device=there.device)).amax(dim=1, keepdim=True).expand_as(there)
-        measured = torch.where(there, measured, measured.gather(1, last))  # those that are not are as the last that is
+        last = (
+            (there * torch.arange(FRAMES, device=there.device))
+            .amax(dim=1, keepdim=True)
+            .expand_as(there)
+        )
+        measured = torch.where(
+            there, measured, measured.gather(1, last)
+        )  # those that are not are as the last that is
         measured = torch.where(known.isnan(), measured, known)
         trust = torch.where(known.isnan(), TRUST, KNOWN_TRUST)
-        prior = nn.functional.pad(self.stiffness + trust.diag_embed(), (1, 0, 1, 0))  # [S, 1 + J, 1 + J]
+        prior = nn.functional.pad(
+            self.stiffness + trust.diag_embed(), (1, 0, 1, 0)
+        )  # [S, 1 + J, 1 + J]
         prior[:, 0, 0] = 1e-9  # of the phase, where there is silence
         pitches = measured
         for _ in range(ROUNDS):
             speeds = hertz(pitches @ self.hop_pitches.T)  # [S, H]
             error = phases - ratio * (speeds @ self.seconds.T)
-            slopes = (self.seconds * speeds[:, None] * (math.log(2) / 12)) @ self.hop_pitches  # [S, T, J]
-            slopes = ratio[..., None] * torch.cat([torch.zeros_like(slopes[..., :1]), slopes], dim=2)
+            slopes = (
+                self.seconds * speeds[:, None] * (math.log(2) / 12)
+            ) @ self.hop_pitches  # [S, T, J]
+            slopes = ratio[..., None] * torch.cat(
+                [torch.zeros_like(slopes[..., :1]), slopes], dim=2
+            )
             slopes[..., 0] = 1.0  # of the phase in the first frame's middle
             normal = slopes.transpose(1, 2) @ (weights[..., None] * slopes)
             normal += prior
-            pull = nn.functional.pad(trust * (measured - pitches) - pitches @ self.stiffness, (1, 0))
-            change = torch.linalg.solve(normal, (slopes.transpose(1, 2) @ (weights * error)[..., None])[..., 0] + pull)
+            pull = nn.functional.pad(
+                trust * (measured - pitches) - pitches @ self.stiffness, (1, 0)
+            )
+            change = torch.linalg.solve(
+                normal, (slopes.transpose(1, 2) @ (weights * error)[..., None])[..., 0] + pull
+            )
             pitches = _within_glides(pitches + change[:, 1:].clamp(-LARGEST_STEP, LARGEST_STEP))
         error = phases - ratio * (hertz(pitches @ self.hop_pitches.T) @ self.seconds.T)
         phase = (weights * error).sum(dim=1)
@@ -172,7 +248,9 @@ class PhaseFit(nn.Module):
         def wanted(frame: int, errors: list[Tensor]) -> Tensor:
             row = triangle[:, FRAMES - 1 - frame]
             known = row[:, FRAMES - frame :] * torch.stack(errors[::-1], dim=1)
-            found: Tensor = steps[:, frame] - known.sum(dim=1) / row[:, FRAMES - 1 - frame] * TUNINGS
+            found: Tensor = (
+                steps[:, frame] - known.sum(dim=1) / row[:, FRAMES - 1 - frame] * TUNINGS
+            )
             return found
 
         choices = []
@@ -203,7 +281,9 @@ def _nearest_ratio(ratios: Tensor, pitches: Tensor, frequencies: Tensor, weights
     octaves_up = torch.where(ratios > 0, ratios.double(), math.inf).log2()
     apart = (octaves_up[:, None] - measured[..., None]).abs()  # [S, J, K]
     shares = weights / weights.sum(dim=1, keepdim=True).clamp_min(1e-20)
-    distance, nearest = (shares[..., None] * apart).nan_to_num(math.inf).sum(dim=1).min(dim=1, keepdim=True)
+    distance, nearest = (
+        (shares[..., None] * apart).nan_to_num(math.inf).sum(dim=1).min(dim=1, keepdim=True)
+    )
     found = ratios.double().gather(1, nearest)
     return torch.where((distance < MOST_APART) & (found <= MOST_RATIO), found, 0.0)[:, 0]
 

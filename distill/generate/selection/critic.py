@@ -58,7 +58,8 @@ class Critic(Settings):
 
     means: OfTraits
     deviations: Annotated[
-        list[Annotated[Number, Field(ge=LEAST_DEVIATION)]], Field(min_length=TRAITS, max_length=TRAITS)
+        list[Annotated[Number, Field(ge=LEAST_DEVIATION)]],
+        Field(min_length=TRAITS, max_length=TRAITS),
     ]
     weights: OfTraits
     bias: Number
@@ -86,7 +87,12 @@ class Critic(Settings):
         auc = ((own[:, None] > others) + 0.5 * (own[:, None] == others)).mean()
         weights, bias = _Regression.fit(decoded, drafts)
         quantiles = np.sort(_rounded(np.quantile(own, QUANTILES)))
-        values = {"means": means, "deviations": deviations, "weights": weights, "recordings": quantiles}
+        values = {
+            "means": means,
+            "deviations": deviations,
+            "weights": weights,
+            "recordings": quantiles,
+        }
         return cls(
             **{name: _rounded(value).tolist() for name, value in values.items()},
             bias=float(f"{bias:.{DIGITS - 1}e}"),
@@ -127,7 +133,9 @@ class _Regression(NamedTuple):
         for _ in range(STEPS):
             odds = 1 / (1 + np.exp(-inputs @ found))
             curvature = (inputs.T * (share * odds * (1 - odds))) @ inputs + np.diag(penalty)
-            found -= np.linalg.solve(curvature, inputs.T @ (share * (odds - target)) + penalty * found)
+            found -= np.linalg.solve(
+                curvature, inputs.T @ (share * (odds - target)) + penalty * found
+            )
         return cls(found[:-1], float(found[-1]))
 
     def __call__(self, traits: Doubles) -> Doubles:

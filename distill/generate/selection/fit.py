@@ -7,6 +7,7 @@ import numpy as np
 from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
+from distill.generate.context import GenerationContext
 from distill.generate.faults import Samples
 from distill.generate.selection.critic import Critic
 from distill.generate.selection.traits import SECONDS, TraitMeter
@@ -20,7 +21,6 @@ from distill.generate.sounds import (
     decoded_sounds,
     frames_for_seconds,
 )
-from distill.generate.source import Source
 from distill.novelty.reference import Reference, evenly
 from distill.progress import silent
 from distill.seeds import Stream, derive_seed
@@ -30,7 +30,7 @@ FEWEST = 10  # minimum recordings for a critic: its proportions are stated in te
 SEED = derive_seed(0, Stream.CRITIC)  # for drafts, the same for all models
 
 
-def fit_critic(source: Source, reference: Reference) -> Critic | None:
+def fit_critic(context: GenerationContext, reference: Reference) -> Critic | None:
     """Fit a critic of a model; None if it has fewer than FEWEST training recordings. Held-out recordings are not used.
 
     Augmentations of recordings are not used either: they are coded twice, and would teach the critic that noise is like
@@ -38,34 +38,42 @@ def fit_critic(source: Source, reference: Reference) -> Critic | None:
     """
     if len(reference.codes) < FEWEST:
         return None
-    meter = TraitMeter(source.codec.spectrogram.sample_rate)
-    sides = [np.stack([meter(samples) for samples in side]) for side in (_decoded(source, reference), _drafts(source))]
+    meter = TraitMeter(context.codec.spectrogram.sample_rate)
+    sides = [
+        np.stack([meter(samples) for samples in side])
+        for side in (_decoded(context, reference), _drafts(context))
+    ]
     return Critic.fit(*sides)
 
 
-def _decoded(source: Source, reference: Reference) -> Iterator[Samples]:
+def _decoded(context: GenerationContext, reference: Reference) -> Iterator[Samples]:
     """Samples `[N]` of decoded training recordings."""
-    most = frames_for_seconds(source.codec, SECONDS)
+    most = frames_for_seconds(context.codec, SECONDS)
     codes = [own[:most].astype(np.int64) for own in evenly(reference.codes, MOST_RECORDINGS)]
     known = reference.side_info or [UNKNOWN] * len(reference.codes)
-    return _in_mono(source.codec, codes, evenly(known, MOST_RECORDINGS))
+    return _in_mono(context.codec, codes, evenly(known, MOST_RECORDINGS))
 
 
 def _in_mono(codec: VQVAE, codes: Sequence[Codes], known: Sequence[SideInfo]) -> Iterator[Samples]:
     """Mono samples `[N]` of codes `[F, Q]`, with the side information `known` cut to each sound's length."""
     seconds = [len(own) / codec.spectrogram.frame_rate for own in codes]
-    side_info = [about.cut(0.0, length).in_mono for about, length in zip(known, seconds, strict=True)]
+    side_info = [
+        about.cut(0.0, length).in_mono for about, length in zip(known, seconds, strict=True)
+    ]
     return (in_mono for _, in_mono in decoded_sounds(codec, codes, side_info=side_info))
 
 
-def _drafts(source: Source) -> Iterator[Samples]:
+def _drafts(context: GenerationContext) -> Iterator[Samples]:
     """Samples `[N]` of DRAWN sounds of the model, divided evenly among labels, without novelty scoring."""
-    for label, count in by_label(DRAWN, len(source.labels)):
-        request, seeds = GenerationRequest(count, LONGEST_SECONDS, label=label), Seeds(derive_seed(SEED, label))
+    for label, count in by_label(DRAWN, len(context.labels)):
+        request, seeds = (
+            GenerationRequest(count, LONGEST_SECONDS, label=label),
+            Seeds(derive_seed(SEED, label)),
+        )
         for first in range(0, count, BATCH):
             numbers = range(first, min(first + BATCH, count))
             own = [seeds.of_sound(number, 0) for number in numbers]
-            drawn = request.draw(source, Attempt(numbers, own, own, silent))
+            drawn = request.draw(context, Attempt(numbers, own, own, silent))
             codes = [sound.codes for sound in drawn]
-            followed = [source.side_info_like(sound.followed, None) for sound in drawn]
-            yield from _in_mono(source.codec, codes, followed)
+            followed = [context.side_info_like(sound.followed, None) for sound in drawn]
+            yield from _in_mono(context.codec, codes, followed)

@@ -15,11 +15,17 @@ from distill.codec.spectral import mel_filterbank
 SIZE, HOP = 2048, 512  # window and hop in samples
 SECONDS = 4.0  # analysed beginning of a sound
 GROUPS, BANDS = 8, 6  # groups of mel bands, and bands in a group
-RANGE_DB, HEARD_DB = 80.0, 50.0  # range below the loudest band, where levels are clipped; below the loudest frame
+RANGE_DB, HEARD_DB = (
+    80.0,
+    50.0,
+)  # range below the loudest band, where levels are clipped; below the loudest frame
 LINES = (4, 600)  # bins with partials, which are compared from frame to frame
 LINE_GROUPS, AROUND = 4, 25  # groups of these bins; width of the moving average that is subtracted
 STEEPEST = 500.0  # maximum slope in dB a second
-TINY, SILENT = 1e-10, 1e-12  # floor of powers relative to the loudest bin, and floor of that bin's power
+TINY, SILENT = (
+    1e-10,
+    1e-12,
+)  # floor of powers relative to the loudest bin, and floor of that bin's power
 TRAITS = 6 * GROUPS + 2 * LINE_GROUPS + 7
 
 Doubles = NDArray[np.float64]
@@ -38,13 +44,15 @@ class TraitMeter:
         powers = self._powers(np.asarray(samples[: int(SECONDS * self.rate)], np.float64))
         powers /= max(powers.max(), SILENT)
         loudness = 10 * np.log10(powers.sum(axis=1) + TINY)
-        is_heard = loudness > loudness.max() - HEARD_DB
-        heard, course = powers[is_heard], loudness[is_heard] - loudness.max()
+        needs_audio = loudness > loudness.max() - HEARD_DB
+        heard, course = powers[needs_audio], loudness[needs_audio] - loudness.max()
         levels = 10 * np.log10(heard @ self._bank + TINY)
         levels = np.maximum(levels - levels.max(), -RANGE_DB)
         of_bands = self._of_bands(levels)
         flatness = [_flatness(part) for part in np.split(heard, self._edges[1:-1], axis=1)]
-        return np.concatenate([of_bands, flatness, _lasting(heard), self._of_course(course, len(samples))])
+        return np.concatenate(
+            [of_bands, flatness, _lasting(heard), self._of_course(course, len(samples))]
+        )
 
     def _powers(self, samples: Doubles) -> Doubles:
         """Power spectra `[F, bins]` of samples `[N]`, at least four frames."""
@@ -57,13 +65,23 @@ class TraitMeter:
         """Mean, deviation, roughness, flicker and slope of each group of bands, from levels `[F, bands]` in dB."""
         groups = levels.reshape(len(levels), GROUPS, BANDS).mean(axis=2)
         change, seconds = np.diff(levels, axis=0), HOP / self.rate
-        rough = np.abs(change - change.mean(axis=1, keepdims=True)) if len(change) else np.zeros((1, levels.shape[1]))
-        waver = np.abs(np.diff(levels, n=2, axis=0)) if len(change) > 1 else np.zeros((1, levels.shape[1]))
+        rough = (
+            np.abs(change - change.mean(axis=1, keepdims=True))
+            if len(change)
+            else np.zeros((1, levels.shape[1]))
+        )
+        waver = (
+            np.abs(np.diff(levels, n=2, axis=0))
+            if len(change) > 1
+            else np.zeros((1, levels.shape[1]))
+        )
         time = np.arange(len(groups)) * seconds
         time -= time.mean()
         slopes = (time @ groups) / max(TINY, float(time @ time))
         means = [each.reshape(-1, GROUPS, BANDS).mean(axis=(0, 2)) for each in (rough, waver)]
-        return np.concatenate([groups.mean(axis=0), groups.std(axis=0), *means, slopes.clip(-STEEPEST, STEEPEST) / 50])
+        return np.concatenate(
+            [groups.mean(axis=0), groups.std(axis=0), *means, slopes.clip(-STEEPEST, STEEPEST) / 50]
+        )
 
     def _of_course(self, course: Doubles, samples: int) -> Doubles:
         """Log lengths, and changes, later rise, end and peak position of frame levels `[F]` in dB."""
@@ -71,7 +89,16 @@ class TraitMeter:
         lowest = np.minimum.accumulate(course)
         again = (course - lowest)[course.argmax() :].max()  # after the loudest frame
         lengths = np.log([samples / self.rate + 0.01, len(course)])
-        return np.array([*lengths, change.std(), change.mean(), again, course[-1], course.argmax() / len(course)])
+        return np.array(
+            [
+                *lengths,
+                change.std(),
+                change.mean(),
+                again,
+                course[-1],
+                course.argmax() / len(course),
+            ]
+        )
 
 
 def _flatness(powers: Doubles) -> float:
@@ -87,7 +114,9 @@ def _lasting(powers: Doubles) -> Doubles:
     levels = np.log(powers[:, slice(*LINES)] + TINY)
     sums = np.cumsum(np.pad(levels, ((0, 0), (AROUND // 2 + 1, AROUND // 2)), mode="edge"), axis=1)
     fine = levels - (sums[:, AROUND:] - sums[:, :-AROUND]) / AROUND
-    groups = np.stack(np.split(fine[:, : fine.shape[1] // LINE_GROUPS * LINE_GROUPS], LINE_GROUPS, axis=1))
+    groups = np.stack(
+        np.split(fine[:, : fine.shape[1] // LINE_GROUPS * LINE_GROUPS], LINE_GROUPS, axis=1)
+    )
     before, after = groups[:, :-1], groups[:, 1:]
     norms = np.sqrt((before**2).sum(axis=2) * (after**2).sum(axis=2)) + TINY
     alike = (before * after).sum(axis=2) / norms

@@ -46,7 +46,13 @@ class MemoryShape(DepthShape):
     span_frames: Annotated[int, Field(ge=1, le=1 << 24)]
 
     @classmethod
-    def of(cls, settings: PriorConfig, codes: CodesConfig, codeword_size: int, labels: Sequence[str] = ()) -> Self:
+    def of(
+        cls,
+        settings: PriorConfig,
+        codes: CodesConfig,
+        codeword_size: int,
+        labels: Sequence[str] = (),
+    ) -> Self:
         """See `PriorShape`. Raises ParamsError if the context is longer than an eighth of a shard."""
         shape = super().of(settings, codes, codeword_size, labels)
         if WINDOWS_PER_SHARD * shape.context_frames > shape.shard_length:
@@ -86,7 +92,9 @@ def associate(
     memory = memory.to(value.dtype)  # may be bf16, if computed under autocast
     if query.shape[-2] == 1 and torch.is_inference_mode_enabled():
         # In sampling the memory changes in place: copying it would take most of the time.
-        flat = memory.flatten(0, -3).baddbmm_(features(key, degree).flatten(0, -3).mT, value.flatten(0, -3))
+        flat = memory.flatten(0, -3).baddbmm_(
+            features(key, degree).flatten(0, -3).mT, value.flatten(0, -3)
+        )
         memory = flat.unflatten(0, key.shape[:-2])
         return features(query, degree) @ memory, memory
     run = chunk_by_chunk if query.device.type == "cpu" else chunks_in_parallel
@@ -99,7 +107,9 @@ def chunk_by_chunk(
     """`associate` with a loop over chunks, which keeps memories in a CPU's cache."""
     parts = (query, key, value, features(query, degree), features(key, degree))
     read = []
-    for q, k, v, q_features, k_features in zip(*(part.split(chunk_size, dim=-2) for part in parts), strict=True):
+    for q, k, v, q_features, k_features in zip(
+        *(part.split(chunk_size, dim=-2) for part in parts), strict=True
+    ):
         read.append(_read_within(q, k, v, degree) + q_features @ memory)
         memory = memory + k_features.mT @ v
     return torch.cat(read, dim=-2), memory
@@ -112,11 +122,14 @@ def chunks_in_parallel(
     length = query.shape[-2]
     padding = (0, 0, 0, -length % chunk_size)  # zeros add nothing to a memory
     query, key, value = (
-        nn.functional.pad(part, padding).unflatten(-2, (-1, chunk_size)) for part in (query, key, value)
+        nn.functional.pad(part, padding).unflatten(-2, (-1, chunk_size))
+        for part in (query, key, value)
     )
     written = features(key, degree).mT @ value  # [..., chunks, features, e]
     memories = torch.cat([memory[..., None, :, :], written], dim=-3).cumsum(dim=-3)
-    read = _read_within(query, key, value, degree) + features(query, degree) @ memories[..., :-1, :, :]
+    read = (
+        _read_within(query, key, value, degree) + features(query, degree) @ memories[..., :-1, :, :]
+    )
     return read.flatten(-3, -2)[..., :length, :], memories[..., -1, :, :]
 
 
@@ -129,7 +142,9 @@ def _read_within(query: Tensor, key: Tensor, value: Tensor, degree: int) -> Tens
 def sum_of_taps(inputs: Tensor, taps: Tensor) -> Tensor:
     """Depthwise causal convolution: `[B, taps - 1 + T, D]` to `[B, T, D]`."""
     length = inputs.shape[1] - len(taps) + 1
-    return torch.stack([inputs[:, tap : tap + length] * weight for tap, weight in enumerate(taps)]).sum(dim=0)
+    return torch.stack(
+        [inputs[:, tap : tap + length] * weight for tap, weight in enumerate(taps)]
+    ).sum(dim=0)
 
 
 class BlockState(NamedTuple):
@@ -155,7 +170,9 @@ class PersistentMemory(nn.Module):
         self.keys = nn.Parameter(torch.randn(num_heads, 64, key_size) / key_size**0.5)
 
 
-def project(query: Tensor, key: Tensor, sums: tuple[Tensor, Tensor], chunk_size: int) -> tuple[Tensor, Tensor, Tensor]:
+def project(
+    query: Tensor, key: Tensor, sums: tuple[Tensor, Tensor], chunk_size: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Add keys `[B, H, T, d]` of a shard to `sums`, `M_t` and `n_t`, and project each query onto the keys so far.
 
     Returns the projected queries `[B, H, T, d]` and both new sums.
@@ -174,7 +191,11 @@ class LongMemory(nn.Module):
 
     def __init__(self, shape: MemoryShape) -> None:
         super().__init__()
-        self.num_heads, self.key_size, self.chunk_size = shape.num_heads, shape.key_size, shape.chunk_size
+        self.num_heads, self.key_size, self.chunk_size = (
+            shape.num_heads,
+            shape.key_size,
+            shape.chunk_size,
+        )
         width, key_width = shape.hidden_size, shape.num_heads * shape.key_size
         self.taps = nn.Parameter(torch.tensor(TAPS)[:, None].repeat(1, width))
         self.to_query = nn.Linear(width, key_width, bias=False)
@@ -187,7 +208,9 @@ class LongMemory(nn.Module):
         self.ablated = False  # if True, reads return zeros
         for part in (self.to_query, self.to_value, self.write):
             nn.init.normal_(part.weight, std=INIT_STD)
-        self.to_key.load_state_dict(self.to_query.state_dict())  # similar positions match from the first step on
+        self.to_key.load_state_dict(
+            self.to_query.state_dict()
+        )  # similar positions match from the first step on
         for part in (self.up, self.down):  # gates depend on the memory from the first step on
             nn.init.normal_(part.weight, std=part.weight.shape[1] ** -0.5)
         nn.init.constant_(self.down.bias, 2.0)  # gates start open
@@ -230,12 +253,19 @@ class LongMemory(nn.Module):
     def _addresses(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys `[B, H, T, d]`, values `[B, H, T, D / H]`. `x`: `[B, T, D]`; `context`: `[B, 1 + T, D]`."""
         dtype = self.taps.dtype  # of the parameters, also under autocast
-        query, key = self._heads(self.to_query(context[:, 1:])), self._heads(self.to_key(context[:, :-1]))
+        query, key = (
+            self._heads(self.to_query(context[:, 1:])),
+            self._heads(self.to_key(context[:, :-1])),
+        )
         value = self._heads(self.to_value(x)).to(dtype)
         value = value * (value.square().mean(dim=-1, keepdim=True) + MIN_NORM).rsqrt()
         strength = self.write(x).to(dtype).sigmoid().transpose(1, 2)[..., None]
         normalize = nn.functional.normalize
-        return normalize(query.to(dtype), dim=-1), normalize(key.to(dtype), dim=-1), value * strength
+        return (
+            normalize(query.to(dtype), dim=-1),
+            normalize(key.to(dtype), dim=-1),
+            value * strength,
+        )
 
     def _gate_logits(self, values: Tensor, queries: Tensor) -> Tensor:
         """Gate logits `[B, T, D]` from retrieved values `[B, H, T, D / H]` and projected queries `[B, H, T, d]`."""
@@ -243,7 +273,9 @@ class LongMemory(nn.Module):
             values, queries = torch.zeros_like(values), torch.zeros_like(queries)
         values = values * (values.square().mean(dim=-1, keepdim=True) + 1.0).rsqrt()
         queries = queries * (queries.square().mean(dim=-1, keepdim=True) + MIN_NORM).rsqrt()
-        read = torch.cat([values.transpose(1, 2).flatten(2), queries.transpose(1, 2).flatten(2)], dim=2)
+        read = torch.cat(
+            [values.transpose(1, 2).flatten(2), queries.transpose(1, 2).flatten(2)], dim=2
+        )
         gate_input, content = self.up(read).chunk(2, dim=2)
         return cast(Tensor, self.down(nn.functional.silu(gate_input) * content))
 
@@ -265,10 +297,16 @@ class AtlasMAGBlock(Block):
         inputs = self.attention_norm(x)
         query, key, value = self.heads(inputs, rotation)
         recent = torch.cat([state.recent.to(key.dtype), torch.stack([key, value], dim=1)], dim=3)
-        mixed = window_attention(query, recent[:, 0], recent[:, 1], self.window).transpose(1, 2).reshape(x.shape)
+        mixed = (
+            window_attention(query, recent[:, 0], recent[:, 1], self.window)
+            .transpose(1, 2)
+            .reshape(x.shape)
+        )
         state = self.memory(inputs, state)
         x = self.mlp(x + self.dropout(self.project(mixed * state.gates.to(mixed.dtype))))
-        return x, state._replace(recent=recent[:, :, :, max(0, recent.shape[3] - self.window + 1) :])
+        return x, state._replace(
+            recent=recent[:, :, :, max(0, recent.shape[3] - self.window + 1) :]
+        )
 
 
 class MemoryStack(nn.Module):
@@ -288,13 +326,21 @@ class MemoryStack(nn.Module):
 
     def initial_state(self, batch_size: int) -> list[BlockState]:
         """States of all blocks before the first position."""
-        return [cast(AtlasMAGBlock, block).memory.initial_state(batch_size) for block in self.blocks]
+        return [
+            cast(AtlasMAGBlock, block).memory.initial_state(batch_size) for block in self.blocks
+        ]
 
-    def forward(self, x: Tensor, states: Sequence[BlockState], position: int) -> tuple[Tensor, list[BlockState]]:
+    def forward(
+        self, x: Tensor, states: Sequence[BlockState], position: int
+    ) -> tuple[Tensor, list[BlockState]]:
         """Run positions `[B, T, D]` of one shard, from index `position` on. Returns `[B, T, D]` and the new states."""
         rotation, after = self.rotary(position, x.shape[1], x.device), []
         for block, state in zip(cast(list[AtlasMAGBlock], list(self.blocks)), states, strict=True):
-            before = block.memory.begin_shard(state) if position % self.shape.shard_length == 0 else state
+            before = (
+                block.memory.begin_shard(state)
+                if position % self.shape.shard_length == 0
+                else state
+            )
             x, state = block.run(x, before, rotation)
             after.append(state)
         return self.norm(x), after

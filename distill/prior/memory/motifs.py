@@ -51,7 +51,9 @@ class FrameSource:
         return motifs
 
 
-def motif_sequence(rng: Generator, source: FrameSource, count: int, distance: int) -> tuple[Frames, NDArray[np.bool_]]:
+def motif_sequence(
+    rng: Generator, source: FrameSource, count: int, distance: int
+) -> tuple[Frames, NDArray[np.bool_]]:
     """Make a sequence of `count` motifs, `distance` real frames, and the same motifs shuffled, with gaps between.
 
     Returns `frames` `[T, Q]` and a mask `[T]`: True in the value of a motif's second occurrence. All sequences have the
@@ -69,7 +71,9 @@ def motif_sequence(rng: Generator, source: FrameSource, count: int, distance: in
     return np.concatenate(parts), np.array(is_value)
 
 
-def haystack(rng: Generator, source: FrameSource, count: int, distance: int) -> tuple[Frames, Frames]:
+def haystack(
+    rng: Generator, source: FrameSource, count: int, distance: int
+) -> tuple[Frames, Frames]:
     """Make a sequence of `count` motifs with real frames between them, and `distance` more real frames at the end.
 
     Returns `frames` `[T, Q]` and motifs `[2 * count, MOTIF_FRAMES, Q]`: the motifs of the sequence in order, then

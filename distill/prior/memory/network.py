@@ -33,7 +33,10 @@ class MemoryFrameState(FrameState):
 
     def keep(self, rows: Tensor) -> None:
         """Keep only the sequences with these indices, or repeat them."""
-        self.blocks, self.retrieval = [block.rows(rows) for block in self.blocks], self.retrieval.rows(rows)
+        self.blocks, self.retrieval = (
+            [block.rows(rows) for block in self.blocks],
+            self.retrieval.rows(rows),
+        )
         super().keep(rows)
 
 
@@ -72,10 +75,14 @@ class MemoryPrior(FramePrior):
         self.gates = torch.cat(gates, dim=2)
         return torch.cat(logits, dim=1)
 
-    def _run_shard(self, inputs: Tensor, targets: Tensor, before: MemoryFrameState) -> tuple[Tensor, MemoryFrameState]:
+    def _run_shard(
+        self, inputs: Tensor, targets: Tensor, before: MemoryFrameState
+    ) -> tuple[Tensor, MemoryFrameState]:
         """Logits of one shard and the state after it. No gradient crosses the boundary."""
         assert isinstance(before.retrieval, RetrievalState)
-        state = replace(before, retrieval=RetrievalState(*(part.detach() for part in before.retrieval)))
+        state = replace(
+            before, retrieval=RetrievalState(*(part.detach() for part in before.retrieval))
+        )
         self.advance(inputs, state)
         return self.logits(targets, state), state
 
@@ -83,7 +90,9 @@ class MemoryPrior(FramePrior):
         """See `Prior`. A single window holds the whole sequence."""
         return 0
 
-    def _state(self, positions: Tensor, labels: Tensor | None, folds: Tensor | None = None) -> MemoryFrameState:
+    def _state(
+        self, positions: Tensor, labels: Tensor | None, folds: Tensor | None = None
+    ) -> MemoryFrameState:
         batch = len(positions)
         return MemoryFrameState(
             **vars(super()._state(positions, labels, folds)),
@@ -99,7 +108,11 @@ class MemoryPrior(FramePrior):
             inputs = frames[:, part]
             hidden, state.blocks = self.stack(self.embed(inputs, state), state.blocks, state.count)
             state.retrieval, state.found = self.retrieval.advance(
-                state.tables.input, inputs, state.retrieval, min(newest, inputs.shape[1]), one_by_one
+                state.tables.input,
+                inputs,
+                state.retrieval,
+                min(newest, inputs.shape[1]),
+                one_by_one,
             )
             state.count += inputs.shape[1]
             state.frames = torch.cat([state.frames[:, -reach - 1 :], inputs], dim=1)

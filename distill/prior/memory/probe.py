@@ -9,10 +9,20 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from distill.prior.memory.motifs import KEY_FRAMES, Frames, FrameSource, haystack, with_bos
-from distill.prior.memory.network import BLOCKS, RETRIEVAL, Mechanisms, MemoryFrameState, MemoryPrior, ablated
+from distill.prior.memory.network import (
+    BLOCKS,
+    RETRIEVAL,
+    Mechanisms,
+    MemoryFrameState,
+    MemoryPrior,
+    ablated,
+)
 
 DISTRACTORS = 100
-HAYSTACKS, QUESTIONS = 2, 16  # number of haystacks, and of needles in each, spread from the first motif to the last
+HAYSTACKS, QUESTIONS = (
+    2,
+    16,
+)  # number of haystacks, and of needles in each, spread from the first motif to the last
 RETRIEVED = 0.8  # minimum proportion of needles that a working memory retrieves
 CONTROL = 0.2  # maximum of a control above chance: the sampling error of a probe with few needles
 
@@ -62,7 +72,9 @@ def probe_memory(
         for _ in range(haystacks):
             frames, motifs = haystack(rng, source, DISTRACTORS + 1, model.stack.reach)
             present, absent = np.split(motifs, 2)
-            heard = {mechanisms: _hear(model, frames, mechanisms) for mechanisms in (NOTHING, BLOCKS)}
+            heard = {
+                mechanisms: _hear(model, frames, mechanisms) for mechanisms in (NOTHING, BLOCKS)
+            }
             asked = {kind: (present, mechanisms) for kind, mechanisms in ABLATIONS.items()}
             scores = []
             for of, mechanisms in [*asked.values(), (absent, NOTHING)]:
@@ -71,7 +83,9 @@ def probe_memory(
             every.append(torch.stack(scores))
     metrics = {
         f"{name}{kind}": value
-        for kind, row in zip((*ABLATIONS, "_absent"), torch.stack(every).mean(dim=0).tolist(), strict=True)
+        for kind, row in zip(
+            (*ABLATIONS, "_absent"), torch.stack(every).mean(dim=0).tolist(), strict=True
+        )
         for name, value in zip(FIGURES, row, strict=True)
     }
     return {**metrics, "chance": float(source.shares[0].max())}
@@ -92,17 +106,25 @@ def _ask(model: MemoryPrior, heard: MemoryFrameState, motifs: Frames, questions:
     others = np.stack([np.delete(np.arange(len(motifs)), position) for position in positions])
     queries = torch.from_numpy(motifs[positions]).to(model.bias.device)
     distractors = torch.from_numpy(motifs[others][:, :, KEY_FRAMES]).to(model.bias.device)
-    candidates = torch.cat([queries[:, None, KEY_FRAMES], distractors], dim=1)  # the correct candidate is first
+    candidates = torch.cat(
+        [queries[:, None, KEY_FRAMES], distractors], dim=1
+    )  # the correct candidate is first
     state = replace(heard)
     state.keep(torch.zeros(len(queries), dtype=torch.int64))
     model.advance(queries[:, :KEY_FRAMES], state, newest=1)
-    log_probs = model.logits(candidates, state).float().log_softmax(dim=3)  # [queries, candidates, Q, V + 2]
+    log_probs = (
+        model.logits(candidates, state).float().log_softmax(dim=3)
+    )  # [queries, candidates, Q, V + 2]
     assert state.found is not None
-    weights = model.retrieval.weights(state.found, candidates, slice(0, model.num_quantizers))[:, 0, 0].float()
+    weights = model.retrieval.weights(state.found, candidates, slice(0, model.num_quantizers))[
+        :, 0, 0
+    ].float()
     code = candidates[:, 0, 0]
     top1 = log_probs[:, 0, 0].argmax(dim=1) == code
     ranked = log_probs.gather(3, candidates[..., None])[..., 0].sum(dim=2).argmax(dim=1) == 0
-    cosine = nn.functional.cosine_similarity(weights, nn.functional.one_hot(code, weights.shape[1]).float(), dim=1)
+    cosine = nn.functional.cosine_similarity(
+        weights, nn.functional.one_hot(code, weights.shape[1]).float(), dim=1
+    )
     return torch.stack([top1.float(), ranked.float(), cosine], dim=1).mean(dim=0).cpu()
 
 

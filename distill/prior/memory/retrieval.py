@@ -12,7 +12,9 @@ from distill.prior.memory.block import TAPS, MemoryShape, sum_of_taps
 
 TABLES, BITS, SLOTS = 8, 12, 4  # hashes per key, bits per hash, newest frames retrieved per hash
 CAPACITY = 32768  # newest frames that can be retrieved
-EXACT_SCALE = 0.02  # cosine distance over which the extra score of exact matches decays by a factor e
+EXACT_SCALE = (
+    0.02  # cosine distance over which the extra score of exact matches decays by a factor e
+)
 SCORE_PARAMETERS = ("level_scale", "sharpness", "agreement", "base_score", "exact_score")
 
 
@@ -65,7 +67,9 @@ class Retrieval(nn.Module):
         self.planes = nn.Buffer(planes, persistent=False)
         self.coarser = nn.Buffer(torch.ones(levels, levels).tril(-1), persistent=False)
         shares = torch.arange(self.vocabulary) < torch.tensor(shape.codebook_sizes)[:, None]
-        self.shares = nn.Buffer(shares / shares.sum(dim=1, keepdim=True), persistent=False)  # [Q, V + 2], uniform
+        self.shares = nn.Buffer(
+            shares / shares.sum(dim=1, keepdim=True), persistent=False
+        )  # [Q, V + 2], uniform
 
     def initial_state(self, batch_size: int) -> RetrievalState:
         """State before the first frame."""
@@ -75,7 +79,12 @@ class Retrieval(nn.Module):
         return RetrievalState(keys, frames, new(batch_size, key_size), tail)
 
     def advance(
-        self, vectors: Tensor, inputs: Tensor, state: "RetrievalState | RetrievalIndex", newest: int, one_by_one: bool
+        self,
+        vectors: Tensor,
+        inputs: Tensor,
+        state: "RetrievalState | RetrievalIndex",
+        newest: int,
+        one_by_one: bool,
     ) -> "tuple[RetrievalState | RetrievalIndex, Found]":
         """Append `inputs` `[B, T, Q]` to the state, and retrieve frames for the successors of the last `newest` inputs.
 
@@ -90,7 +99,9 @@ class Retrieval(nn.Module):
             keys = torch.cat([state.keys, state.key[:, None], queries[:, :-1]], dim=1)
             frames = torch.cat([state.frames, inputs], dim=1)
             found = self._find(queries[:, -newest:], keys, frames)
-            return RetrievalState(keys[:, -CAPACITY:], frames[:, -CAPACITY:], queries[:, -1], tail), found
+            return RetrievalState(
+                keys[:, -CAPACITY:], frames[:, -CAPACITY:], queries[:, -1], tail
+            ), found
 
     def weights(self, found: Found, codes: Tensor, levels: slice) -> Tensor:
         """Weights `[B, T, L, V + 2]` of L `levels`, given the coarser codes of their frames.
@@ -99,15 +110,21 @@ class Retrieval(nn.Module):
         for the next frame.
         """
         with without_autocast(codes.device.type):
-            no_weights = self.taps.new_zeros(*codes.shape[:2], levels.stop - levels.start, self.vocabulary)
+            no_weights = self.taps.new_zeros(
+                *codes.shape[:2], levels.stop - levels.start, self.vocabulary
+            )
             if self.ablated:
                 return no_weights
             known = codes.shape[2]
-            agrees = (found.frames[..., :known] == codes[:, :, None]).to(self.taps.dtype)  # [B, T, C, known]
+            agrees = (found.frames[..., :known] == codes[:, :, None]).to(
+                self.taps.dtype
+            )  # [B, T, C, known]
             agreement = self.agreement[levels, :known] * self.coarser[levels, :known]
             distance = 1 - found.similarity[..., None]
             exact = self.exact_score[levels] * (-distance / EXACT_SCALE).exp()
-            scores = agrees @ agreement.T + (self.base_score[levels] - self.sharpness[levels] * distance + exact)
+            scores = agrees @ agreement.T + (
+                self.base_score[levels] - self.sharpness[levels] * distance + exact
+            )
             candidates = found.frames[..., levels].expand_as(scores)
             is_code = found.valid[..., None] & (candidates < self.codebook_size)
             # Clamp to avoid overflow.
@@ -137,7 +154,9 @@ class Retrieval(nn.Module):
             nothing = queries[:, :, :0]  # has a gradient, as distributed training requires
             return Found(frames[:, :newest_count, None][:, :, :0], nothing, nothing.bool())
         positions = torch.arange(count - newest_count, count, device=frames.device)
-        index = newest(self.hashes(keys), self.hashes(queries), positions - self.reach)  # [B, tables, T, slots]
+        index = newest(
+            self.hashes(keys), self.hashes(queries), positions - self.reach
+        )  # [B, tables, T, slots]
         valid = (index >= 0) & (index > positions[:, None] - CAPACITY)
         index, valid = (part.transpose(1, 2).flatten(2) for part in (index.clamp_min(0), valid))
         rows = index + torch.arange(0, batch * count, count, device=frames.device)[:, None, None]
@@ -151,11 +170,20 @@ def newest(hashes: Tensor, queries: Tensor, last_positions: Tensor) -> Tensor:
     Positions after `last_positions` `[T]` are ignored. The newest comes first; missing entries are negative.
     """
     count = hashes.shape[-1]
-    ordered = (hashes * count + torch.arange(count, device=hashes.device)).contiguous().sort(dim=-1).values
+    ordered = (
+        (hashes * count + torch.arange(count, device=hashes.device))
+        .contiguous()
+        .sort(dim=-1)
+        .values
+    )
     first = (queries * count).contiguous()
-    last = torch.searchsorted(ordered, torch.where(last_positions >= 0, first + last_positions, first - 1), right=True)
+    last = torch.searchsorted(
+        ordered, torch.where(last_positions >= 0, first + last_positions, first - 1), right=True
+    )
     position = last[..., None] - 1 - torch.arange(SLOTS, device=hashes.device)
-    found = ordered.gather(-1, position.clamp_min(0).flatten(-2)).view_as(position) - first[..., None]
+    found = (
+        ordered.gather(-1, position.clamp_min(0).flatten(-2)).view_as(position) - first[..., None]
+    )
     return torch.where(position >= 0, found, -1)
 
 
@@ -171,8 +199,13 @@ class RetrievalIndex:
         self._retrieval, self._table = retrieval, table
         self._count, self._key, self._tail = state.frames.shape[1], state.key, state.tail
         room = (0, 0, 0, CAPACITY - self._count)
-        self._frames, self._keys = nn.functional.pad(state.frames, room), nn.functional.pad(state.keys, room)
-        every_hash = torch.arange(1 << BITS, device=state.key.device).expand(len(state.key), TABLES, -1)
+        self._frames, self._keys = (
+            nn.functional.pad(state.frames, room),
+            nn.functional.pad(state.keys, room),
+        )
+        every_hash = torch.arange(1 << BITS, device=state.key.device).expand(
+            len(state.key), TABLES, -1
+        )
         last = torch.full_like(every_hash[0, 0], self._count - 1 - retrieval.reach)
         self._newest = newest(retrieval.hashes(state.keys), every_hash, last)
 
@@ -182,7 +215,9 @@ class RetrievalIndex:
         for part in (self._frames, self._keys):
             part[: len(rows), :used] = part[rows, :used]
         self._frames, self._keys = self._frames[: len(rows)], self._keys[: len(rows)]
-        self._newest, self._key, self._tail = (part[rows] for part in (self._newest, self._key, self._tail))
+        self._newest, self._key, self._tail = (
+            part[rows] for part in (self._newest, self._key, self._tail)
+        )
         return self
 
     def advance(self, frame: Tensor) -> Found:
@@ -194,7 +229,9 @@ class RetrievalIndex:
         position = self._count - retrieval.reach
         if position >= 0:
             hashes = retrieval.hashes(self._keys[:, position % CAPACITY, None])
-            newer = torch.cat([torch.full_like(hashes, position), self._slots(hashes)[..., :-1]], dim=2)
+            newer = torch.cat(
+                [torch.full_like(hashes, position), self._slots(hashes)[..., :-1]], dim=2
+            )
             self._newest.scatter_(2, hashes[..., None].expand(-1, -1, -1, SLOTS), newer[:, :, None])
         index = self._slots(retrieval.hashes(keys)).flatten(1)  # [B, tables * slots]
         valid = (index >= 0) & (index > self._count - CAPACITY)

@@ -64,15 +64,23 @@ class SpanSampler(WindowSampler):
 
     def _padded(self, windows: Sequence[Window]) -> tuple[int, int]:
         longest = max(map(len, windows))
-        most = self.shape.context_frames if longest <= self.shape.context_frames else self.shape.span_frames
+        most = (
+            self.shape.context_frames
+            if longest <= self.shape.context_frames
+            else self.shape.span_frames
+        )
         return round_up_shape(len(windows)), min(round_up_shape(longest), most)
 
     def _windows(self, chosen: NDArray[np.int64], generator: Generator) -> list[list[Window]]:
         shape, numbers = self.shape, generator.permutation(len(self.long))[: self.num_spanned]
         spanned = self.long[numbers]
-        spans = self._random_windows(chosen[spanned], self.span_counts[numbers], shape.span_frames, generator)
+        spans = self._random_windows(
+            chosen[spanned], self.span_counts[numbers], shape.span_frames, generator
+        )
         others = np.setdiff1d(np.arange(len(chosen)), spanned)
-        windows = self._random_windows(chosen[others], self.counts[others], shape.context_frames, generator)
+        windows = self._random_windows(
+            chosen[others], self.counts[others], shape.context_frames, generator
+        )
         mixed = even_batches(shuffled(windows, generator), self.window_batches)
         return shuffled(even_batches(sorted(spans, key=len), self.span_batches) + mixed, generator)
 
@@ -103,13 +111,19 @@ class MemoryTask(DepthTask):
     model: MemoryPrior
     sampler_kind = SpanSampler
 
-    def __init__(self, model: MemoryPrior, data: PriorData, config: PriorConfig, seed: int, fabric: Fabric) -> None:
+    def __init__(
+        self, model: MemoryPrior, data: PriorData, config: PriorConfig, seed: int, fabric: Fabric
+    ) -> None:
         assert config.memory is not None
         super().__init__(model, data, config, seed, fabric)
         self.seed, self.memory = seed, config.memory
         self.total_steps = config.epochs * self.steps_per_epoch
-        self.source = FrameSource([recording.codes for recording in data.train], data.codes.codebook_sizes)
-        self.probe_source = FrameSource([recording.codes for recording in data.held_out], data.codes.codebook_sizes)
+        self.source = FrameSource(
+            [recording.codes for recording in data.train], data.codes.codebook_sizes
+        )
+        self.probe_source = FrameSource(
+            [recording.codes for recording in data.held_out], data.codes.codebook_sizes
+        )
 
     def losses(self, model: nn.Module, batch: BatchShare) -> dict[str, Tensor]:
         losses = super().losses(model, batch)
@@ -133,10 +147,14 @@ class MemoryTask(DepthTask):
             stop_if_gates_collapse(step, self.total_steps, line, earlier)
         line["polarisation_weight"] = polarisation_weight(step, self.total_steps, self.memory)
         if is_memory_probed(step):
-            line |= {f"probe/{name}": value for name, value in self.probe_memory(*QUICK_PROBE).items()}
+            line |= {
+                f"probe/{name}": value for name, value in self.probe_memory(*QUICK_PROBE).items()
+            }
         return line
 
-    def probe_memory(self, haystacks: int = HAYSTACKS, questions: int = QUESTIONS) -> dict[str, float]:
+    def probe_memory(
+        self, haystacks: int = HAYSTACKS, questions: int = QUESTIONS
+    ) -> dict[str, float]:
         """Run `probe_memory` on the network, in eval mode, with the same needles each time."""
         seed = derive_seed(self.seed, Stream.MEMORY_PROBES)
         return probe_memory(self.model, self.probe_source, self.fabric, seed, haystacks, questions)
@@ -157,7 +175,9 @@ class MemoryTask(DepthTask):
                     group, _, statistic = name.removeprefix("gates/").rpartition("/")
                     groups[group][statistic] = value
                 groups.pop("", None)
-                yield PriorMemoryMetrics(report.step, probe=groups.pop("probe", {}), gates=dict(groups))
+                yield PriorMemoryMetrics(
+                    report.step, probe=groups.pop("probe", {}), gates=dict(groups)
+                )
 
     def _motif_batch(self, step: int) -> Batch | None:
         """At random steps, a batch with a sequence whose motifs recur beyond the receptive field; otherwise None.
@@ -170,7 +190,9 @@ class MemoryTask(DepthTask):
         frames, is_value = motif_sequence(rng, self.source, MOTIFS, self.model.stack.reach)
         codes = with_bos(frames, self.model.codebook_size)
         targets = codes[:, 1:].masked_fill(~torch.from_numpy(is_value)[:, None], IGNORED)
-        return Batch(codes[:, :-1], targets, torch.zeros(1, dtype=torch.int64)).map(self.fabric.to_device)
+        return Batch(codes[:, :-1], targets, torch.zeros(1, dtype=torch.int64)).map(
+            self.fabric.to_device
+        )
 
 
 def is_memory_probed(step: int) -> bool:
@@ -227,19 +249,33 @@ def stop_if_gates_collapse(
     """
 
     def largest(line: Mapping[str, float], statistic: str) -> float:
-        return max(value for name, value in line.items() if name.startswith("gates/") and name.endswith(statistic))
+        return max(
+            value
+            for name, value in line.items()
+            if name.startswith("gates/") and name.endswith(statistic)
+        )
 
     scale, std = min(1.0, total_steps / 1000), largest(line, "/std")
     problem, first_check = "", 100 * scale
     if step >= first_check and std < MIN_STD:
         problem = f"that differ, with a standard deviation of at least {MIN_STD}, found {std:.4f}"
-    before = [metrics for metrics in earlier if metrics["step"] >= first_check and "gates/layer_0/std" in metrics]
+    before = [
+        metrics
+        for metrics in earlier
+        if metrics["step"] >= first_check and "gates/layer_0/std" in metrics
+    ]
     if not problem and step >= 500 * scale and before:
         first = largest(before[0], "/std")
-        polarised = max(line[key] + line[key.replace("/closed", "/open")] for key in line if key.endswith("/closed"))
+        polarised = max(
+            line[key] + line[key.replace("/closed", "/open")]
+            for key in line
+            if key.endswith("/closed")
+        )
         if std**2 < 1.5 * first**2 and polarised < 0.2:
             variances = f"a variance of {std**2:.4f} after {first**2:.4f}"
-            problem = f"that open and close, found {variances} and {polarised:.0%} of them polarised"
+            problem = (
+                f"that open and close, found {variances} and {polarised:.0%} of them polarised"
+            )
     if problem:
         raise DistillError(
             f"training stopped at step {step}: expected gates of the memory {problem}; the memory is not used: set "

@@ -6,13 +6,13 @@ import av
 import numpy as np
 import pytest
 import soundfile as sf
-from unit.audio.encoded import encoded
 
 from distill.audio import ffmpeg
 from distill.audio.bandwidth import measure_bandwidth
 from distill.audio.decode import Decoder
 from distill.audio.read import EXAMPLES, SUPPORTED_SUFFIXES, open_audio, read_recording
 from distill.errors import AudioError
+from unit.audio.encoded import encoded
 
 RATE = 48000
 SOUND = 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)

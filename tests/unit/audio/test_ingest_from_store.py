@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lossy_proxy import LossyProxy
-from object_store import Store
-from unit.audio.test_ingest import contents, write
 
 from distill.audio.corpus import ManifestRow, read_manifest
 from distill.audio.ingest import ingest
 from distill.errors import AudioError
 from distill.storage.work import Executor
+from lossy_proxy import LossyProxy
+from object_store import Store
+from unit.audio.test_ingest import contents, write
 
 FILES, RATE = 6, 24_000
 

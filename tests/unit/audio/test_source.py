@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from object_store import Store
 
 from distill.audio.source import AudioFile, LocalFolder, ObjectStore, is_url, left_out_line, open_source
 from distill.errors import AudioError
+from object_store import Store
 
 FILES = ("b.wav", "a.WAV", "drums/kick.flac", "drums/low/tom ü#?.aiff", "drums/.hidden.wav", ".cache/x/y.wav",
          "notes.txt", "drums/README", "end.", ".DS_Store")  # fmt: skip

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from unit.tiny import RATE, tiny_codec, write_model, write_prior_model, write_tone
 
 from benchmarks import listen
 from benchmarks.listen import (
@@ -38,6 +37,7 @@ from distill.execution import Execution
 from distill.model_file.format import load_bundle, save_bundle
 from distill.params import Params
 from distill.storage.files import sha256_file
+from unit.tiny import RATE, tiny_codec, write_model, write_prior_model, write_tone
 
 RECORDINGS, SECONDS = 6, 0.25
 

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from unit.tiny import write_tone
 
 from benchmarks import __main__ as command
 from benchmarks import training
@@ -12,6 +11,7 @@ from benchmarks.report import read
 from benchmarks.scale import library
 from benchmarks.scale.library import write_library
 from distill.params import Params
+from unit.tiny import write_tone
 
 SHAPE = {"codebook_size": 8, "num_quantizers": 6, "hidden_size": 16, "num_layers": 1, "latent_size": 8}
 CODEC = {**SHAPE, "crop_seconds": 0.25}

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from unit.tiny import RATE, SIZES, tiny_codec
 
 from benchmarks import visqol
 from benchmarks.measures import HeldOut, padded
@@ -18,6 +17,7 @@ from distill.audio.noise_floor import noise_floor
 from distill.codec.streaming import decode, noise_of
 from distill.execution import Execution
 from distill.training.distributed import make_fabric
+from unit.tiny import RATE, SIZES, tiny_codec
 
 needs_opus = pytest.mark.skipif(not opus_is_installed(), reason="needs opusenc and opusdec: apt-get install opus-tools")
 

@@ -8,9 +8,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from unit.tiny import write_tone
 
 from distill import __version__
+from unit.tiny import write_tone
 
 ROOT = Path(__file__).parents[3]
 WITHOUT = """

@@ -17,11 +17,6 @@ import numpy as np
 import pytest
 import soundfile
 import typer
-from programs import Forked, fork, until
-from unit.codec.tonal import sound_of
-from unit.command import CommandLine, Done
-from unit.pitched import write_pitched_model
-from unit.tiny import write_model, write_prior_model, write_tone
 
 import distill
 from distill.audio.write import AudioFormat, write_audio
@@ -35,6 +30,11 @@ from distill.model_file.format import load_bundle
 from distill.params import Params
 from distill.storage.files import write_new
 from distill.storage.weights import weights_sha256
+from programs import Forked, fork, until
+from unit.codec.tonal import sound_of
+from unit.command import CommandLine, Done
+from unit.pitched import write_pitched_model
+from unit.tiny import write_model, write_prior_model, write_tone
 
 KIT = ("kit", "m.distill", "--out", "kit", "--seconds", "0.2", "--seed", "3")
 ROOT = Path(__file__).parents[3]

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from unit.command import CommandLine
-from unit.tiny import RATE, write_prior_model, write_tone
 
 import distill
 from distill import Delivery
 from distill.audio.output import integrated_loudness
 from distill.audio.write import write_audio
+from unit.command import CommandLine
+from unit.tiny import RATE, write_prior_model, write_tone
 
 OTHER_RATE = 44_100
 

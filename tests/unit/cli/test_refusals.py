@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.command import CommandLine
-from unit.pitched import write_pitched_model
-from unit.tiny import write_model, write_prior_model, write_tone
 
 from distill.cli.flags import check_output, make_folder
 from distill.cli.train import params_of_flags
 from distill.errors import ParamsError
 from distill.params import default_params, default_values
+from unit.command import CommandLine
+from unit.pitched import write_pitched_model
+from unit.tiny import write_model, write_prior_model, write_tone
 
 GIVEN = {"corpus.path": "sounds", "bundle.name": "mine"}
 NO_RECORDING = "expected a recording, found"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from programs import start
 from unit.command import CommandLine
 

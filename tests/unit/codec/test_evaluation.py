@@ -11,7 +11,6 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from unit.tiny import SIZES, tiny_codec, write_tone
 
 from distill import progress as progress_module
 from distill.audio.augment import waveform
@@ -40,6 +39,7 @@ from distill.params import Params
 from distill.progress import ProgressReport
 from distill.training.distributed import make_fabric
 from distill.training.events import TrainingResult, VQEpochMetrics, kept_weights
+from unit.tiny import SIZES, tiny_codec, write_tone
 
 SMALL = {"epochs": 3, "codebook_size": 8, "num_quantizers": 6, "hidden_size": 16, "num_layers": 1, "latent_size": 8}
 PARAMS = Params.model_validate(

@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.tiny import any_side_info
 
 from distill.audio.side_info import UNKNOWN
 from distill.codec.decoder import FrameNoise
@@ -18,6 +17,7 @@ from distill.codec.streaming import decode, decode_each, encode, encode_each, no
 from distill.codec.tones.atoms import set_partials, shipped_sets
 from distill.codes.store import out_of_range
 from distill.params import Quantizer, get_adaptive_vqvae_config
+from unit.tiny import any_side_info
 
 RATE = 16_000
 

@@ -7,7 +7,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from unit.tiny import tiny_codec
 
 from distill.codec import search
 from distill.codec.constants import BEAM_SIZE, FIT_WEIGHT
@@ -32,6 +31,7 @@ from distill.codec.search import (
 )
 from distill.codec.streaming import decode, encode, encode_each
 from distill.model_file.format import BundleMetadata, load_bundle, save_bundle
+from unit.tiny import tiny_codec
 
 WIDTH, SCALE = 6, 1.0  # of latents, and of the loudness in them
 

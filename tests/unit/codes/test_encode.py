@@ -9,7 +9,6 @@ import pytest
 import soxr
 import torch
 from safetensors.numpy import load_file, save_file
-from unit.tiny import RATE, SIZES, tiny_codec
 
 from distill.audio.augment import AS_IS, View, views_of, waveform
 from distill.audio.corpus import MANIFEST, SCHEMA, Corpus, ManifestRow, load_corpus, read_manifest
@@ -40,6 +39,7 @@ from distill.params import Params, default_params
 from distill.prior.data import read_prior_data
 from distill.storage.tables import write_rows
 from distill.storage.work import HERE
+from unit.tiny import RATE, SIZES, tiny_codec
 
 
 @pytest.fixture(scope="module")

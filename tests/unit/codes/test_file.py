@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from safetensors import safe_open
 from safetensors.numpy import load_file, save, save_file
-from unit.tiny import RATE, SIZES, tiny_codec, write_tone
 
 from distill.audio.image import image_of
 from distill.audio.noise_floor import noise_floor
@@ -24,6 +23,7 @@ from distill.codec.streaming import decode, encode, noise_of
 from distill.codes.file import NamedCodes, decode_file, encode_files, file_names, load_codes, write_codes
 from distill.errors import ArtifactError, AudioError, AudioWarning
 from distill.storage.files import canonical_json
+from unit.tiny import RATE, SIZES, tiny_codec, write_tone
 
 CODEC = tiny_codec()  # 256 samples a frame
 

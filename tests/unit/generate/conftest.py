@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from unit.pitched import write_pitched_model
 
 import distill
 from distill.api import Model
+from unit.pitched import write_pitched_model
 
 
 @pytest.fixture(scope="session")

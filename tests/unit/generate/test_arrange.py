@@ -7,16 +7,16 @@ import mido
 import numpy as np
 import pytest
 import soundfile
-from unit.command import CommandLine
-from unit.pitched import RATE
 
 from distill.api import Model
 from distill.audio.measure import level_db
 from distill.errors import ParamsError
 from distill.generate.arrange import RELEASE_SECONDS, equally_loud, mixed, sounded
-from distill.generate.refusals import Sound
+from distill.generate.rejection import GeneratedSound
 from distill.generate.score import Contour, Note
 from distill.generate.sounds import PEAK
+from unit.command import CommandLine
+from unit.pitched import RATE
 
 KEYS = (48, 52, 56, 60)
 CODES = np.zeros((1, 5), dtype=np.int64)
@@ -53,8 +53,11 @@ def test_a_note_that_comes_again_is_as_loud(model: Model, tmp_path: Path) -> Non
     levels = [level_db(made.sounds[0][number * RATE :][: RATE // 2], RATE) for number in range(4)]
     assert max(levels) - min(levels) < 0.5
     loud = np.sin(np.arange(RATE // 10, dtype=np.float32))
-    sounds = {("", 60, number): Sound(CODES, None, None, gain * loud, 0.1) for number, gain in enumerate((1, 0.01, 0))}
-    sounds["", 61, 0] = Sound(CODES, None, None, 0.1 * loud, 0.1)
+    sounds = {
+        ("", 60, number): GeneratedSound(CODES, None, None, gain * loud, 0.1)
+        for number, gain in enumerate((1, 0.01, 0))
+    }
+    sounds["", 61, 0] = GeneratedSound(CODES, None, None, 0.1 * loud, 0.1)
     same = equally_loud(sounds, RATE)
     assert np.abs(same["", 60, 0].samples).max() == pytest.approx(0.01, rel=1e-3)  # the median of the key
     np.testing.assert_allclose(same["", 60, 0].samples, same["", 60, 1].samples, atol=1e-6)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from unit.tiny import RATE, write_prior_model
 
 import distill
 from distill.audio.corpus import load_corpus
@@ -15,6 +14,7 @@ from distill.audio.partial_noise import own_partial_noise
 from distill.audio.write import write_audio
 from distill.generate.audition import audition, write_page
 from distill.params import default_params
+from unit.tiny import RATE, write_prior_model
 
 SPACE = {
     "nearest": "a/<b>.wav",
@@ -83,7 +83,7 @@ def test_noise_between_partials_is_in_metrics_and_report(tmp_path: Path) -> None
     reference = model.bundle.reference
     assert reference is not None
     settings = default_params().audition.model_copy(update={"count": 2, "max_seconds": 2.0})
-    figures, _ = audition(model.source, corpus, settings, 0, tmp_path / "out")
+    figures, _ = audition(model.context, corpus, settings, 0, tmp_path / "out")
     step = model.bundle.codec.spectrogram.samples_per_frame
     used = {name: step * len(codes) for name, codes in zip(reference.names, reference.codes, strict=True)}
     recorded = [

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from unit.tiny import prior_shape
-from unit.training.coded import fit, pretrained_start
 
 from distill.codes.sequences import CodedRecording, eos_token
 from distill.codes.store import Codes
@@ -19,6 +17,8 @@ from distill.prior.base import LONGER, Prior
 from distill.prior.frame import FramePrior
 from distill.prior.training import whole_courses
 from distill.split import END
+from unit.tiny import prior_shape
+from unit.training.coded import fit, pretrained_start
 
 SIZES = (71, 36)  # the loudness has steps of 2 dB
 SWELL = np.array([[5, 0], [20, 0], [40, 0], [60, 0]])

@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from unit.command import CommandLine
-from unit.generate.test_sampling import SIZES, sharp_prior
-from unit.tiny import prior_shape, tonal_codec, tonal_codes, write_prior_model
+from examples.play_onnx import Graph, Phases, Random, decoded, drawn
 
 import distill.generate.export as module
 from distill.audio.side_info import SideInfo
@@ -22,7 +20,9 @@ from distill.generate.export import export
 from distill.generate.sampling import Sampling, Sequences, generators, sample_codes, uniform
 from distill.prior.base import Prior
 from distill.storage.files import made_by_distill, write_bytes
-from examples.play_onnx import Graph, Phases, Random, decoded, drawn
+from unit.command import CommandLine
+from unit.generate.test_sampling import SIZES, sharp_prior
+from unit.tiny import prior_shape, tonal_codec, tonal_codes, write_prior_model
 
 FLOORS = ([[2] * 8], [[4, 5, 6, 7, 8, 9, 10, 11]], [[12] * 8])
 KNOWN = [SideInfo(noise=np.array(floor, np.uint8)) for floor in FLOORS]

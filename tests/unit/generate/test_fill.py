@@ -7,9 +7,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from unit.codec.tonal import RATE, sound_of
-from unit.command import CommandLine
-from unit.pitched import networks
 
 from distill import Sound
 from distill.api import Model
@@ -18,6 +15,9 @@ from distill.audio.write import write_audio
 from distill.codec.tones.atoms import shipped_sets
 from distill.errors import ParamsError
 from distill.generate.fill import FADE_SECONDS, nats_after, spliced
+from unit.codec.tonal import RATE, sound_of
+from unit.command import CommandLine
+from unit.pitched import networks
 
 FADE = round(FADE_SECONDS * RATE)
 

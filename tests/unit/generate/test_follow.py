@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from unit.pitched import RATE, networks
 
 from distill.api import Model
 from distill.codec.streaming import encode_each
 from distill.errors import ParamsError
+from distill.generate.context import GenerationContext, Recorded
 from distill.generate.faults import Samples
 from distill.generate.follow import Followed, follow_loudness, follow_request, followed, without_tone
-from distill.generate.policies import Draw
-from distill.generate.source import Recorded, Source
+from distill.generate.processors import SamplingStep
 from distill.novelty.reference import make_reference
 from distill.novelty.scores import with_scores
+from unit.pitched import RATE, networks
 
 MELODY = (57, 60, 64, 60)
 SECONDS = 0.5  # of each note
@@ -43,7 +43,7 @@ def voice(*pitches: float, vibrato: float = 0.0, gap: float = 0.05) -> Samples:
 @cache
 def course_of(vibrato: float = 0.0) -> Followed:
     codec, prior = networks()
-    return followed(codec, Source(codec, prior).tuner.measure, voice(*MELODY, vibrato=vibrato))
+    return followed(codec, GenerationContext(codec, prior).tuner.measure, voice(*MELODY, vibrato=vibrato))
 
 
 def test_a_recording_is_cut_into_its_notes_and_has_their_pitches() -> None:
@@ -65,7 +65,7 @@ def test_what_is_followed_does_not_depend_on_how_it_is_read(monkeypatch: pytest.
     codec, prior = networks()
     course = course_of()
     monkeypatch.setattr("distill.generate.follow.CHUNK_FRAMES", 17)
-    pieces = followed(codec, Source(codec, prior).tuner.measure, voice(*MELODY))
+    pieces = followed(codec, GenerationContext(codec, prior).tuner.measure, voice(*MELODY))
     torch.testing.assert_close(pieces.loudness, course.loudness)
     torch.testing.assert_close(pieces.envelopes, course.envelopes, equal_nan=True)
     assert pieces.starts == course.starts
@@ -141,7 +141,9 @@ def test_silence_is_a_sentence(model: Model) -> None:
 
 
 def test_policies_of_what_is_followed() -> None:
-    step = Draw(0, 0, torch.arange(2), torch.zeros(2, 0, dtype=torch.long), torch.zeros(2, 4, 6, dtype=torch.long))
+    step = SamplingStep(
+        0, 0, torch.arange(2), torch.zeros(2, 0, dtype=torch.long), torch.zeros(2, 4, 6, dtype=torch.long)
+    )
     shares = torch.full((2, 73), 1.0)
     codes = torch.tensor([[40.0, 41.0], [50.0, math.nan]])
     exact = follow_loudness(codes, 72, 0.0)
@@ -167,16 +169,16 @@ def test_a_rhythm_is_played_by_the_drums_that_it_is_like() -> None:
     coded = [codes.numpy() for codes in encode_each(codec, sounds)]
     names = ["drums/hat/a.wav", "drums/hat/b.wav", "drums/kick/a.wav", "drums/kick/b.wav"]
     reference = with_scores(make_reference(names, coded, coded[:1]), codec)
-    source = Source(codec, prior, reference, ["drums/hat", "drums/kick"])
+    context = GenerationContext(codec, prior, reference, ["drums/hat", "drums/kick"])
     gap = np.zeros(round(0.2 * RATE))
     beat = np.concatenate([part for hit in (thud, hiss, hiss, thud) for part in (hit, gap)]).astype(np.float32)
     (codes,) = encode_each(codec, [torch.from_numpy(beat)])
     recorded = Recorded(beat, codes.numpy())
-    request, remarks = follow_request(source, recorded, count=1, label=0)
+    request, remarks = follow_request(context, recorded, count=1, label=0)
     assert remarks[0] == "hits are played by drums/kick (2), drums/hat (2)"
     assert list(request.labels) == [2, 1, 1, 2]
     assert not request.has_pitch
-    asked, _ = follow_request(source, recorded, count=1, label=1)
+    asked, _ = follow_request(context, recorded, count=1, label=1)
     assert set(asked.labels) == {1}
-    without, _ = follow_request(Source(codec, prior, None, source.labels), recorded, count=1, label=0)
+    without, _ = follow_request(GenerationContext(codec, prior, None, context.labels), recorded, count=1, label=0)
     assert set(without.labels) == {0}

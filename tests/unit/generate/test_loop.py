@@ -6,40 +6,40 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from unit.generate.test_motion import loop, recording
-from unit.pitched import RATE, networks
 
 from distill.audio.output import Output
 from distill.codes.store import Codes
 from distill.errors import ParamsError
+from distill.generate.context import GenerationContext, Recorded
 from distill.generate.faults import Samples
 from distill.generate.loop import LoopRequest, closed
-from distill.generate.refusals import Draws, kept
+from distill.generate.rejection import Drafts, kept
 from distill.generate.sounds import Seeds, emitted
-from distill.generate.source import Recorded, Source
 from distill.progress import silent
+from unit.generate.test_motion import loop, recording
+from unit.pitched import RATE, networks
 
 BEAT = 12  # frames of the recording
 
 
 @cache
-def source(repeats: bool = True) -> Source:
+def context(repeats: bool = True) -> GenerationContext:
     """A model of a single recording."""
     codec, prior = networks()
     prior, codes = copy.deepcopy(prior), loop() if repeats else recording()
     prior.begin_courses([len(codes)]).fit([(codes, 0)])
-    return Source(codec, prior, single=Recorded(np.zeros(100, np.float32), codes))
+    return GenerationContext(codec, prior, single=Recorded(np.zeros(100, np.float32), codes))
 
 
 def tempo() -> float:
-    motions = source().motions
+    motions = context().motions
     assert motions is not None
     return motions.tempo_of(0)
 
 
-def made(faster: float, beats: int = 4, count: int = 1, seed: int = 1, of: Source | None = None) -> Draws:
+def made(faster: float, beats: int = 4, count: int = 1, seed: int = 1, of: GenerationContext | None = None) -> Drafts:
     request = LoopRequest(count=count, max_seconds=1.0, bpm=faster * tempo(), beats=beats)
-    return request.make(of or source(), Seeds(seed), [], silent, kept, False)
+    return request.make(of or context(), Seeds(seed), [], silent, kept, False)
 
 
 @pytest.mark.parametrize("faster", [0.8, 1.0, 1.25])
@@ -71,7 +71,7 @@ def test_recordings_that_do_not_repeat_give_no_loop() -> None:
     with pytest.raises(
         ParamsError, match="bpm: expected recordings that repeat, to draw loops along them, found none; gi"
     ):
-        made(1.0, of=source(repeats=False))
+        made(1.0, of=context(repeats=False))
 
 
 def waves(count: int) -> Samples:
@@ -98,7 +98,7 @@ def test_loops_are_handed_over_closed() -> None:
     taken: list[tuple[int, Samples]] = []
     emit = emitted(Output(RATE), RATE, lambda *given: taken.append(given))
     request = LoopRequest(count=2, max_seconds=1.0, bpm=tempo(), beats=4)
-    draws = request.make(source(), Seeds(1), [], silent, emit, False)
+    draws = request.make(context(), Seeds(1), [], silent, emit, False)
     assert [number for number, _ in taken] == [0, 1]
     assert all(not len(sound.samples) for sound in draws.sounds)
     codes: Codes = draws.sounds[0].codes

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from unit.codec.tonal import RATE, sound_of
-from unit.command import CommandLine
-from unit.pitched import networks
 
 from distill.api import Model
 from distill.codec.tones.atoms import shipped_sets
 from distill.errors import ParamsError
 from distill.generate.morph import End, morphed
+from unit.codec.tonal import RATE, sound_of
+from unit.command import CommandLine
+from unit.pitched import networks
 
 
 def string(pitch: float, seconds: float = 0.5) -> np.ndarray:

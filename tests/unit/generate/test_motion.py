@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from unit.pitched import networks
 
 from distill.codec.layout import ATOM, NOTE, SHAPE, TUNING
 from distill.codec.model import VQVAE
@@ -14,9 +13,10 @@ from distill.codec.tones.layer import FLOORS
 from distill.codes.store import Codes
 from distill.generate import motion
 from distill.generate.motion import BANDS, Motions
-from distill.generate.policies import Draw
+from distill.generate.processors import SamplingStep
 from distill.generate.sampling import Sequences, generators, sample_along_courses
 from distill.prior.courses import Course
+from unit.pitched import networks
 
 FRAMES = 60
 MIDDLE = 8  # tuning of a key
@@ -257,11 +257,12 @@ def test_what_repeats_is_known_and_keeps_its_length_and_its_beats() -> None:
 def test_the_end_of_a_loop_that_is_held_out_is_the_priors_own() -> None:
     codec, prior = networks()
     course = Course(0, torch.arange(120), torch.zeros(120), in_time=True)
-    policy = Motions(codec, [loop()]).beats([course])
+    processor = Motions(codec, [loop()]).beats([course])
     shares, tones = torch.ones(1, codec.architecture.codebook_size), torch.zeros(1, SHAPE, dtype=torch.int64)
     codes = torch.zeros(1, 120, prior.num_quantizers, dtype=torch.int64)
     weighs = [
-        not policy(shares, Draw(frame, SHAPE, torch.arange(1), tones, codes)).equal(shares) for frame in range(120)
+        not processor(shares, SamplingStep(frame, SHAPE, torch.arange(1), tones, codes)).equal(shares)
+        for frame in range(120)
     ]
     assert weighs == [True] * 96 + [False] * 24
 

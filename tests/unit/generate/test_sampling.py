@@ -9,12 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.tiny import prior_shape
 
 from distill.codec.layout import ATOM, NOTE, NOTES, TUNING, TUNINGS
 from distill.codes.sequences import Batch, bos_token, eos_token, window_start
 from distill.codes.store import Codes, out_of_range
-from distill.generate.policies import FINEST_TEMPERATURE, TONE_TOP_P, Draw, Policy, truncation
+from distill.generate.processors import FINEST_TEMPERATURE, TONE_TOP_P, LogitsProcessor, SamplingStep, truncation
 from distill.generate.sampling import (
     Sampling,
     Sequences,
@@ -29,6 +28,7 @@ from distill.prior.architectures import ArchitectureName
 from distill.prior.artifact import build_prior
 from distill.prior.base import Prior, Sampler
 from distill.prior.frame import FramePrior
+from unit.tiny import prior_shape
 
 SIZES = (7, 11, 9, 6, 8)
 LEVELS, SIZE, CONTEXT = len(SIZES), max(SIZES), 8
@@ -53,10 +53,10 @@ def sharp_prior(kind: ArchitectureName, labels: list[str], scale: float = 6) -> 
     return model
 
 
-def sampled(prior: Prior, seed: int = 0, *policies: Policy, **wanted: Any) -> list[Codes]:
+def sampled(prior: Prior, seed: int = 0, *processors: LogitsProcessor, **wanted: Any) -> list[Codes]:
     """Sequences of a prior from a seed."""
     sequences = Sequences(**wanted)
-    return sample_codes(prior, sequences, generators(1000 * seed + row for row in range(sequences.count)), policies)
+    return sample_codes(prior, sequences, generators(1000 * seed + row for row in range(sequences.count)), processors)
 
 
 LABELLED = {kind: sharp_prior(kind, ["a", "b"]) for kind in ("frame", "flat", "memory")}
@@ -213,7 +213,9 @@ def test_sharpening_undoes_smoothed_labels() -> None:
 def test_drawn_tokens_are_among_the_likeliest(top_k: int, top_p: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(6, 11, generator=generator)
-    step = Draw(0, 0, torch.arange(6), torch.zeros(6, 0, dtype=torch.int64), torch.zeros(6, 1, 1, dtype=torch.int64))
+    step = SamplingStep(
+        0, 0, torch.arange(6), torch.zeros(6, 0, dtype=torch.int64), torch.zeros(6, 1, 1, dtype=torch.int64)
+    )
     drawn = draw(truncation(0.8, top_k, top_p)(logits.softmax(dim=-1), step), uniform(generator, 6))
     for row, token in zip((logits / 0.8).softmax(dim=-1), drawn, strict=True):
         order = row.argsort(descending=True)

@@ -10,15 +10,15 @@ import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.tiny import SIZES, any_codes, networks, prior_shape, untrained_prior
 
 from distill.audio.write import AudioFormat, write_audio
 from distill.codec.streaming import decode
 from distill.codes.store import Codes, out_of_range
 from distill.errors import AudioError
+from distill.generate.context import GenerationContext
 from distill.generate.faults import FAULTS
-from distill.generate.policies import Sampling
-from distill.generate.refusals import Sound, equal_to
+from distill.generate.processors import Sampling
+from distill.generate.rejection import GeneratedSound, equal_to
 from distill.generate.results import similarities
 from distill.generate.sounds import (
     PEAK,
@@ -30,11 +30,11 @@ from distill.generate.sounds import (
     generate_sounds,
     kept_codes,
 )
-from distill.generate.source import Source
 from distill.novelty.reference import make_reference
 from distill.novelty.scores import with_scores
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.base import Prior
+from unit.tiny import SIZES, any_codes, networks, prior_shape, untrained_prior
 
 CODEC, TINY = networks()
 RNG = np.random.default_rng(0)
@@ -46,8 +46,8 @@ def prior(request: pytest.FixtureRequest) -> Prior:
     return untrained_prior(CODEC, prior_shape(request.param))
 
 
-def generated(request: GenerationRequest, seed: int) -> list[Sound]:
-    return generate_sounds(Source(CODEC, TINY), request, Seeds(seed)).sounds
+def generated(request: GenerationRequest, seed: int) -> list[GeneratedSound]:
+    return generate_sounds(GenerationContext(CODEC, TINY), request, Seeds(seed)).sounds
 
 
 def some_codes(frames: int, seed: int = 1) -> Codes:
@@ -115,7 +115,7 @@ def test_takes_and_continuations_hold_codes_of_their_levels(
     request: GenerationRequest = GenerationRequest(natural_ending=False, prompt=codes, **shared)  # type: ignore[arg-type]
     if given_as == "recording":
         request = TakeRequest(recording=codes, strength=strength, **shared)  # type: ignore[arg-type]
-    for sound in generate_sounds(Source(CODEC, TINY), request, Seeds(seed)).sounds:
+    for sound in generate_sounds(GenerationContext(CODEC, TINY), request, Seeds(seed)).sounds:
         assert out_of_range(sound.codes, SIZES) == ""
 
 
@@ -128,7 +128,7 @@ def test_tones_are_kept_as_long_as_the_loudness(strength: float, drawn: int) -> 
 def test_takes_that_must_be_equal_are_counted() -> None:
     one = some_codes(1)
     wanted = TakeRequest(20, 0.1, recording=one, strength=0.01)
-    made = generate_sounds(Source(CODEC, TINY), wanted, Seeds(0), [equal_to({one.tobytes()})])
+    made = generate_sounds(GenerationContext(CODEC, TINY), wanted, Seeds(0), [equal_to({one.tobytes()})])
     different = {take.codes.tobytes() for take in made.sounds} - {one.tobytes()}
     assert made.redrawn["equal"] > 0
     assert list(made.left.values()) == ["equal"] * (20 - len(different)) != []

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
-from unit.command import CommandLine
-from unit.tiny import RATE, any_side_info, write_prior_model
 
 import distill
 from distill import Sound
@@ -22,6 +20,8 @@ from distill.errors import ParamsError
 from distill.generate.audition import audition
 from distill.generate.sounds import PEAK
 from distill.params import default_params
+from unit.command import CommandLine
+from unit.tiny import RATE, any_side_info, write_prior_model
 
 Samples = NDArray[np.float32]
 
@@ -74,8 +74,8 @@ def test_a_drawn_sound_has_the_image_of_its_nearest_recording(model: Model) -> N
 
 def test_a_sound_that_moves_as_a_recording_is_as_wide_and_as_noisy(models: tuple[Model, Model]) -> None:
     for number, about in enumerate(side_info()):
-        assert is_same(models[0].source.side_info_like(number, None), about)
-        assert is_same(models[1].source.side_info_like(number, None), UNKNOWN)
+        assert is_same(models[0].context.side_info_like(number, None), about)
+        assert is_same(models[1].context.side_info_like(number, None), UNKNOWN)
 
 
 def test_what_the_codes_are_is_as_without_images(models: tuple[Model, Model]) -> None:
@@ -228,7 +228,7 @@ def test_an_audition_plays_both_channels(model: Model, tmp_path: Path) -> None:
     ingest(tmp_path / "sounds", tmp_path / "corpus", RATE, 0.0)
     assert model.bundle.reference is not None
     settings = default_params().audition.model_copy(update={"count": 4, "max_seconds": 0.5})
-    figures, _ = audition(model.source, load_corpus(tmp_path / "corpus"), settings, 0, tmp_path / "out")
+    figures, _ = audition(model.context, load_corpus(tmp_path / "corpus"), settings, 0, tmp_path / "out")
     assert np.isfinite(figures["fault_rate"])
     for number in range(4):
         made, nearest = (tmp_path / "out" / f"sound_{number:03d}{end}.wav" for end in ("", "_nearest"))

@@ -6,8 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from unit.codec.tonal import hertz, sound_of, untrained
-from unit.pitched import LABELS, PITCHES, networks
 
 from distill.codec.layout import ATOM, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.streaming import encode_each
@@ -15,14 +13,16 @@ from distill.codec.tones.atoms import PartialSet, set_partials, shipped_sets
 from distill.codec.tones.layer import FLOORS
 from distill.codec.tones.meter import PitchMeter
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.policies import Draw
-from distill.generate.refusals import MISTUNED
+from distill.generate.context import GenerationContext
+from distill.generate.processors import SamplingStep
+from distill.generate.rejection import MISTUNED
 from distill.generate.sampling import Sequences, generators, sample_codes
 from distill.generate.sounds import GenerationRequest, Seeds, generate_sounds, in_tune
-from distill.generate.source import Source
 from distill.generate.tuner import SPREAD, NoteWeights, Tuner, heard_intervals
 from distill.notes import CONCERT, Tuning
 from distill.prior.artifact import build_prior
+from unit.codec.tonal import hertz, sound_of, untrained
+from unit.pitched import LABELS, PITCHES, networks
 
 HISS, STRING = 1, 2
 FIFTH = torch.tensor([0.0, 7.0])  # the second set is heard a fifth above what is coded
@@ -38,10 +38,10 @@ def shares(size: int) -> torch.Tensor:
     return torch.full((1, size), 1 / size)
 
 
-def step(coarser: torch.Tensor, frame: int) -> Draw:
+def step(coarser: torch.Tensor, frame: int) -> SamplingStep:
     """The next level of a frame, after frames with a tone."""
     codes = torch.ones(1, 20, 4, dtype=torch.int64)
-    return Draw(frame, coarser.shape[1], torch.tensor([0]), coarser, codes)
+    return SamplingStep(frame, coarser.shape[1], torch.tensor([0]), coarser, codes)
 
 
 def weighted(weights: NoteWeights, coarser: torch.Tensor, size: int, frame: int = BEGUN) -> dict[int, float]:
@@ -138,13 +138,13 @@ def test_a_take_follows_the_tones_of_its_recording() -> None:
 
 def test_what_is_not_at_its_note_is_drawn_again_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     codec, prior = networks()
-    source = Source(codec, prior)
-    tuner = source.tuner
+    context = GenerationContext(codec, prior)
+    tuner = context.tuner
     heard = iter([None, 60.25, 59.75])
     measure = PitchMeter.__call__
     monkeypatch.setattr(PitchMeter, "__call__", lambda self, samples: next(heard, measure(self, samples)))
     request = GenerationRequest(7, 1.0, label=STRING, notes=list(PITCHES))
-    made = generate_sounds(source, request, Seeds(8), [MISTUNED])
+    made = generate_sounds(context, request, Seeds(8), [MISTUNED])
     sounds = made.sounds
     assert sorted(made.drawn) == list(range(7))
     assert all(sound.is_at_note and sound.note == PITCHES[number] for number, sound in made.drawn.items())
@@ -242,14 +242,14 @@ def test_hits_glides_and_noise_do_not_tell_a_tuning() -> None:
 
 def test_sounds_that_never_are_at_their_note_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     codec, prior = networks()
-    source = Source(codec, prior)
+    context = GenerationContext(codec, prior)
     monkeypatch.setattr(PitchMeter, "__call__", lambda *_: None)
     taken: list[int] = []
     request = GenerationRequest(2, 0.1, natural_ending=False, label=STRING, notes=[60])
     prompted = replace(request, natural_ending=True, prompt=np.zeros((2, prior.num_quantizers), dtype=np.int64))
     for one, remedy in ((request, "choose another label"), (prompted, "give a length: what goes on may be short")):
         with pytest.raises(ArtifactError) as caught:
-            generate_sounds(source, one, Seeds(0), [in_tune(one)], emit=lambda number, _: taken.append(number))
+            generate_sounds(context, one, Seeds(0), [in_tune(one)], emit=lambda number, _: taken.append(number))
         found = "found none among 40 that were drawn; leave the note out, or"
         assert str(caught.value) == f"note: expected a sound at its note within 20 cents, {found} {remedy}"
     assert not taken

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from unit.kit.tones import make_instrument
-from unit.pitched import write_pitched_model
 
 import distill
 from distill.api import Model
 from distill.errors import ArtifactError, ParamsError
 from distill.kit.kit import Kit
 from distill.notes import note_name
+from unit.kit.tones import make_instrument
+from unit.pitched import write_pitched_model
 
 OFF = {48: 0.19, 55: -0.12, 60: 0.5, 66: 0.06}  # semitones from notes; beyond 0.2 a sound is left out
 

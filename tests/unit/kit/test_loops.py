@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from unit.kit.tones import tone
 
 from distill.kit.loops import LEAST_SECONDS, STEADY, Loop, looped, looped_alike
+from unit.kit.tones import tone
 
 RATE = 16_000
 

@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from unit.tiny import SIZES, any_codes, networks, tiny_codec, write_prior_model
 
 import distill
 from distill.api import Model
 from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.refusals import MOST_DRAWS, Sound
-from distill.generate.source import Source
-from distill.kit.draw import OCTAVE_DB, Drawing, distances, is_silent, spectral_clusters
+from distill.generate.context import GenerationContext
+from distill.generate.rejection import MAX_DRAFTS, GeneratedSound
+from distill.kit.draw import OCTAVE_DB, KitGenerator, distances, is_silent, spectral_clusters
 from distill.kit.kit import Kit, KitGroup, KitSound
 from distill.kit.make import (
     FADE_SECONDS,
@@ -33,6 +32,7 @@ from distill.kit.make import (
 from distill.kit.settings import KitSettings
 from distill.model_file.build import measured
 from distill.novelty.reference import make_reference
+from unit.tiny import SIZES, any_codes, networks, tiny_codec, write_prior_model
 
 RATE = 16_000
 PEAK = 10 ** (PEAK_DB / 20)
@@ -129,7 +129,9 @@ def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> 
         names = [f"{number}.wav" for number in range(len(known))]
         reference = measured(make_reference(names, known, others), codec) if known else None
         settings = KitSettings(out="kit", seconds=0.3, seed=0, allow_copies=allow_copies)
-        sounds, missing, refused = Drawing(Source(codec, prior, reference), settings).draw(0, count, 0, count, "")
+        sounds, missing, refused = KitGenerator(GenerationContext(codec, prior, reference), settings).draw(
+            0, count, 0, count, ""
+        )
         assert len(sounds) + missing == count
         assert not known or allow_copies == any(sound.novelty.verdict == "copy" for sound in sounds if sound.novelty)
         return [sound.codes.tobytes() for sound in sounds], refused
@@ -145,7 +147,7 @@ def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> 
     same, _ = drawn([])
     assert len(set(same)) == len(same)
     (alone,), _ = drawn([], count=1)
-    assert drawn([np.frombuffer(alone, np.int64).reshape(-1, len(SIZES))], count=1) == ([], {"copy": MOST_DRAWS})
+    assert drawn([np.frombuffer(alone, np.int64).reshape(-1, len(SIZES))], count=1) == ([], {"copy": MAX_DRAFTS})
 
 
 def test_places_that_stay_empty_are_said(tmp_path: Path) -> None:
@@ -168,7 +170,7 @@ def test_a_label_without_a_sound_is_said_and_the_others_are_made(
 ) -> None:
     """Of two layers, too."""
     calls = itertools.count()  # of the four drafts of the first label none can be used
-    monkeypatch.setattr("distill.kit.draw.is_silent", lambda *_: next(calls) < 4 * MOST_DRAWS)
+    monkeypatch.setattr("distill.kit.draw.is_silent", lambda *_: next(calls) < 4 * MAX_DRAFTS)
     kit = model.kit(tmp_path / "kit", labels=["kick", "snare"], per_label=2, velocity_layers=2, seconds=0.1, seed=1)
     assert [(group.label, len(group.sounds)) for group in kit.groups] == [("drum/kick", 0), ("drum/snare", 2)]
     assert kit.missing_lines == ["drum/kick: 0 of 2 sounds; refused draws: 80 silent"]
@@ -180,15 +182,17 @@ def test_silence_is_judged_beside_the_recordings() -> None:
     codec, codes = tiny_codec(), np.zeros((20, len(SIZES)), np.int64)
     louder = np.eye(1, len(SIZES), dtype=np.int64)  # by a step of 2 dB
     recordings = [codes + louder * level for level in (12, 14, 20)]
-    source = Source(codec, None, measured(make_reference(["a", "b"], recordings[:2], recordings[2:]), codec))
+    context = GenerationContext(
+        codec, None, measured(make_reference(["a", "b"], recordings[:2], recordings[2:]), codec)
+    )
 
-    def sound(level: int, peak: float = 0.0) -> Sound:
-        return Sound(codes + louder * level, None, None, np.full(9, peak, np.float32))
+    def sound(level: int, peak: float = 0.0) -> GeneratedSound:
+        return GeneratedSound(codes + louder * level, None, None, np.full(9, peak, np.float32))
 
-    assert [is_silent(source, sound(level)) for level in (4, 8, 12, 30)] == [True, False, False, False]
+    assert [is_silent(context, sound(level)) for level in (4, 8, 12, 30)] == [True, False, False, False]
     soft = VQVAE(codec.architecture.model_copy(update={"input_gain": 1024}), codec.spectrogram)
     for of, quiet in ((codec, 0.0005), (soft, 0.0005 / 1024)):
-        unknown = Source(of, None)
+        unknown = GenerationContext(of, None)
         assert is_silent(unknown, sound(0, quiet))
         assert not is_silent(unknown, sound(0, 4 * quiet))
 
@@ -253,7 +257,7 @@ def test_sounds_of_an_instrument_have_one_level_and_the_loudest_peak_that_all_ca
 
 def test_the_sounds_of_a_key_are_takes_of_one_draft(model: Model) -> None:
     """They are as long, most of their codes are equal, and no two are the same; without labels, too."""
-    drawing = Drawing(model.source, KitSettings(out="kit", labels=["kick", "../x"], seconds=0.3, seed=2))
+    drawing = KitGenerator(model.context, KitSettings(out="kit", labels=["kick", "../x"], seconds=0.3, seed=2))
     for (group,) in drawing.instruments():
         first, *takes = (sound.codes for sound in group.drawn.sounds)
         assert len(takes) == 3
@@ -268,7 +272,7 @@ def test_the_sounds_of_a_key_are_takes_of_one_draft(model: Model) -> None:
 
 def test_layers_are_drafts_that_are_alike_from_soft_to_loud(model: Model) -> None:
     settings = KitSettings(out="kit", labels=["kick"], seconds=0.3, seed=2, per_label=5, velocity_layers=2)
-    ((group,),) = Drawing(model.source, settings).instruments()
+    ((group,),) = KitGenerator(model.context, settings).instruments()
     codes = [sound.codes for sound in group.drawn.sounds]
     alike = [[(one == other).mean() > 0.5 for other in codes if one.shape == other.shape] for one in codes]
     assert [sum(own) for own in alike] == [2, 2, 3, 3, 3]

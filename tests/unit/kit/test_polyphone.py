@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from unit.kit.tones import make_instrument
-from unit.tiny import write_prior_model
-
-import distill
 from docs import kit_scale
 from docs.kit_scale import FLUIDSYNTH, POLYPHONE, cents_off, play, scale
+
+import distill
+from unit.kit.tones import make_instrument
+from unit.tiny import write_prior_model
 
 pytestmark = pytest.mark.skipif(POLYPHONE is None, reason="Polyphone is not installed (Debian package `polyphone`)")
 

@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from unit.tiny import tiny_codec
 
 from distill.codec.layout import TUNINGS
 from distill.codec.model import VQVAE
 from distill.codec.tones.meter import PitchMeter
 from distill.codes.store import Codes
-from distill.generate.refusals import Draft, Draws, Refusal, Sound, draw_again
+from distill.generate.context import GenerationContext
+from distill.generate.rejection import DraftKey, Drafts, GeneratedSound, RejectionCriterion, generate_until_accepted
 from distill.generate.sounds import GenerationRequest, Seeds
-from distill.generate.source import Source
 from distill.kit import draw as kit_draw
 from distill.kit.kit import Kit
 from distill.kit.make import make_kit
 from distill.kit.settings import KitSettings
 from distill.notes import CONCERT
+from unit.tiny import tiny_codec
 
 
 def tone(
@@ -66,16 +66,20 @@ def make_instrument(
     layer, rate = codec.tone, codec.spectrogram.sample_rate
 
     def generate(
-        _: Source, request: GenerationRequest, __: Seeds, refusals: Sequence[Refusal], ___: Callable[..., None]
-    ) -> Draws:
+        _: GenerationContext,
+        request: GenerationRequest,
+        __: Seeds,
+        criteria: Sequence[RejectionCriterion],
+        ___: Callable[..., None],
+    ) -> Drafts:
         (note,) = map(int, request.notes)
         pitch, samples = None if note in undrawn else note, tone(note, 1.5, rate)
 
-        def draw(drafts: Sequence[Draft]) -> list[Sound]:
+        def draw(drafts: Sequence[DraftKey]) -> list[GeneratedSound]:
             codes = [np.array([[draft.number, note, TUNINGS // 2, 1, note, 0]]) for draft in drafts]
-            return [Sound(own, None, None, samples, 1.5, note, pitch) for own in codes]
+            return [GeneratedSound(own, None, None, samples, 1.5, note, pitch) for own in codes]
 
-        return draw_again(range(request.count), draw, lambda sound: sound, refusals)
+        return generate_until_accepted(range(request.count), draw, lambda sound: sound, criteria)
 
     def decode(_: VQVAE, sounds: list[Codes], *__: object) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         made = []
@@ -87,9 +91,9 @@ def make_instrument(
 
     monkeypatch.setattr(kit_draw, "generate_sounds", generate)
     monkeypatch.setattr(kit_draw, "decoded_sounds", decode)
-    source = Source(codec, None, path=Path("flute.distill"))
+    context = GenerationContext(codec, None, path=Path("flute.distill"))
     measure = PitchMeter(codec.spectrogram)
-    vars(source)["tuner"] = SimpleNamespace(
+    vars(context)["tuner"] = SimpleNamespace(
         layer=layer, measure=measure, check=lambda *_: None, tuning=lambda _: CONCERT
     )
-    return make_kit(source, KitSettings(out=out, per_label=1, seed=0, notes=[*off], every=1))
+    return make_kit(context, KitSettings(out=out, per_label=1, seed=0, notes=[*off], every=1))

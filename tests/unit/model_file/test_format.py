@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from faults.mutants import compact, joined, parts
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
-from unit.tiny import MEMORY, PRIOR, networks, prior_artifact, write_prior_model
 
 from distill.audio.image import BANDS, MONO
 from distill.audio.noise_floor import TYPICAL
@@ -29,6 +27,8 @@ from distill.model_file.format import HASH, Provenance, load_bundle, metadata_sh
 from distill.prior.base import PriorShape
 from distill.storage.files import canonical_json, write_json
 from distill.storage.weights import AtMost, save_weights, tensors_sha256
+from faults.mutants import compact, joined, parts
+from unit.tiny import MEMORY, PRIOR, networks, prior_artifact, write_prior_model
 
 Json = dict[str, Any]
 
@@ -140,6 +140,7 @@ WRONG: tuple[tuple[Callable[[Json], object], str], ...] = (
     (lambda v: v.update(payload_sha256="00" * 32), "expected weights with SHA-256 0{12}…, found .*changed after it was"),
     (lambda v: v.update(codec_sha256="00" * 32), "expected a codec with SHA-256 0{12}…, found .*changed after it was"),
     (lambda v: v.update(codebook_size="many"), r"expected valid metadata, found vqvae_config\.codebook_size"),
+    (lambda v: v.update(has_prior=False), "found that has_prior is missing, or does not follow from the others"),
     (lambda v: v.update(surprise=1), "expected valid metadata, found surprise.* earlier version .* train again"),
     (lambda v: v["vqvae_config"].update(latent_size=1000), "expected latent_size to be no larger than the features"),
     (lambda v: v["vqvae_config"].update(gain_shape=False), r"vqvae_config\.gain_shape: Input should be True.* train again"),

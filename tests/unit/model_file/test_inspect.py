@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.tiny import MEMORY, TRAINED, networks, write_model, write_prior_model
 
 from distill.errors import ArtifactError, ParamsError
 from distill.model_file.build import card_text, date_now, date_of, facts
 from distill.model_file.format import load_bundle, save_bundle
 from distill.model_file.inspect import describe, list_models, verify
 from distill.novelty.memorization import Memorization
+from unit.tiny import MEMORY, TRAINED, networks, write_model, write_prior_model
 
 
 def test_the_card_tells_what_the_file_is_and_takes_words_as_words(tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from unit.tiny import prior_artifact, write_prior_model
 
 from distill.model_file.build import Dates, card_path, save_with_prior, source_dates
 from distill.model_file.format import load_bundle
 from distill.params import Params, default_params
+from unit.tiny import prior_artifact, write_prior_model
 
 AUTHOR = ("-c", "user.name=t", "-c", "user.email=t@example.org")
 

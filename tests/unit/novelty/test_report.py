@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from unit.tiny import any_codes, tiny_codec
 
 from distill.audio.partials import find_partials, steadiness
 from distill.codec.streaming import decode
 from distill.novelty.reference import HEARD, MOST_FRAMES, make_reference
 from distill.novelty.report import diversity, report_on
 from distill.novelty.scores import sound_statistics, with_scores, with_sound
-from distill.novelty.verdict import Judge
+from distill.novelty.verdict import NoveltyScorer
+from unit.tiny import any_codes, tiny_codec
 
 SINE_AND_NOISE = (np.sin(np.arange(8000) * 0.2), np.random.default_rng(0).standard_normal(8000))
 
@@ -43,14 +43,14 @@ def test_held_out_recordings_sound_as_the_reference_says_unless_they_are_cut() -
     made = make_reference([str(number) for number in range(6)], codes, codes[::-1])
     kept = with_sound(with_scores(made, codec), codec)
     changed = replace(kept, heard=np.ones((6, HEARD)), held_out_statistics=1 + kept.held_out_statistics)
-    judges = [Judge(reference, codec) for reference in (kept, changed)]
+    judges = [NoveltyScorer(reference, codec) for reference in (kept, changed)]
     novelty = judges[0](codes)
-    whole, told = (report_on(judge, codes, [1.0] * 6, novelty, 0) for judge in judges)
+    whole, told = (report_on(scorer, codes, [1.0] * 6, novelty, 0) for scorer in judges)
     assert whole.motion == whole.motion_held_out != {}
     assert whole.tonal_rate_held_out == whole.tonal_rate < 1.0
     assert (told.tonal_rate_held_out, told.motion_held_out["flatness"].value) == (1.0, 1.0)
     assert (told.tonal_rate, told.motion) == (whole.tonal_rate, whole.motion)
-    cut, cut_again = (report_on(judge, codes, [1.0] * 6, novelty, 0, most_frames=20) for judge in judges)
+    cut, cut_again = (report_on(scorer, codes, [1.0] * 6, novelty, 0, most_frames=20) for scorer in judges)
     assert cut.motion_held_out == cut_again.motion_held_out == cut.motion != whole.motion
     assert told.diversity != whole.diversity
     assert cut.diversity == cut_again.diversity != whole.diversity
@@ -62,9 +62,9 @@ def test_the_report_counts_verdicts_and_says_what_sounds_are_like() -> None:
         [any_codes(frames, rng) for _ in range(count)] for count, frames in ((20, 50), (30, 50), (9, 40))
     )
     reference = with_sound(with_scores(make_reference([str(n) for n in range(20)], training, held_out), codec), codec)
-    judge, queries = Judge(reference, codec), [*training[:3], *new]
-    novelty = judge(queries)
-    made = report_on(judge, queries, [0.5] * 11 + [99.0], novelty, 0, originals=SINE_AND_NOISE)
+    scorer, queries = NoveltyScorer(reference, codec), [*training[:3], *new]
+    novelty = scorer(queries)
+    made = report_on(scorer, queries, [0.5] * 11 + [99.0], novelty, 0, originals=SINE_AND_NOISE)
     counts = [[one.verdict for one in novelty].count(verdict) for verdict in ("new", "close", "copy")]
     assert (made.sounds, [made.new, made.close, made.copies]) == (12, counts)
     assert counts[2] >= 3
@@ -89,6 +89,6 @@ def test_the_report_counts_verdicts_and_says_what_sounds_are_like() -> None:
     assert replace(made, tonal_rate=0.1, tonal_rate_held_out=0.25).lines[2] == (
         "tonal, with most energy in partials that last: 10% of the sounds; of held-out recordings 50% as they were, 25% decoded from their codes"
     )
-    alone = report_on(judge, queries[:1], [0.5], novelty[:1], 0)
+    alone = report_on(scorer, queries[:1], [0.5], novelty[:1], 0)
     assert (alone.diversity, alone.tonal_rate_originals) == (None, None)
     assert not any("diversity" in line for line in alone.lines)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.tiny import SIZES, any_codes, tiny_codec
 
 from distill.codec.model import VQVAE
 from distill.novelty import spectra as novelty_spectra
@@ -25,6 +24,7 @@ from distill.novelty.spectra import (
     interval,
     transposed,
 )
+from unit.tiny import SIZES, any_codes, tiny_codec
 
 
 def slow_edit_distance(costs: np.ndarray) -> float:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from unit.tiny import any_codes, tiny_codec
 
 from distill.codec.layout import ATOM, NOTE
 from distill.codec.model import VQVAE
@@ -15,12 +14,13 @@ from distill.novelty.verdict import (
     LONG_ENOUGH,
     VERDICTS,
     Basis,
-    Judge,
     Novelty,
+    NoveltyScorer,
     Shared,
     Verdict,
     comparable,
 )
+from unit.tiny import any_codes, tiny_codec
 
 RNG = np.random.default_rng(0)
 
@@ -40,38 +40,40 @@ def training() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def judge(codec: VQVAE, training: list[np.ndarray]) -> Judge:
+def scorer(codec: VQVAE, training: list[np.ndarray]) -> NoveltyScorer:
     names = [f"r{number}" for number in range(20)]
-    return Judge(with_scores(make_reference(names, training, sounds(30)), codec), codec)
+    return NoveltyScorer(with_scores(make_reference(names, training, sounds(30)), codec), codec)
 
 
-def test_nearly_copied_sounds_are_called_copies(codec: VQVAE, judge: Judge, training: list[np.ndarray]) -> None:
+def test_nearly_copied_sounds_are_called_copies(
+    codec: VQVAE, scorer: NoveltyScorer, training: list[np.ndarray]
+) -> None:
     queries, compared = [], codec.layout.spectral
     for codes in training:
         copy = codes.copy()
         changed = RNG.choice(len(codes) * len(compared), len(codes) * len(compared) // 20, replace=False)
         copy[changed // len(compared), np.take(compared, changed % len(compared))] = 0
         queries.append(copy)
-    found = judge(queries)
+    found = scorer(queries)
     assert {one.verdict for one in found} == {"copy"}
     assert [one.codes.nearest for one in found] == [f"r{number}" for number in range(20)]
     assert all(one.codes.likeness >= 0.95 and one.codes.percentile == 1 for one in found)
 
 
-def test_new_sounds_are_not_called_copies(judge: Judge) -> None:
-    found = judge(sounds(60))
+def test_new_sounds_are_not_called_copies(scorer: NoveltyScorer) -> None:
+    found = scorer(sounds(60))
     assert "copy" not in {one.verdict for one in found}
     assert sum(one.verdict == "new" for one in found) >= 50
     assert 0.3 < np.mean([one.codes.percentile for one in found]) < 0.7
 
 
 def test_a_copied_half_is_a_copy_and_located_in_a_long_sound(
-    judge: Judge, training: list[np.ndarray], codec: VQVAE
+    scorer: NoveltyScorer, training: list[np.ndarray], codec: VQVAE
 ) -> None:
     half, (long,) = np.concatenate([training[3][:30], *sounds(1, 20)]), sounds(1, 2 * MOST_FRAMES)
-    assert [one.verdict for one in judge([half, long])] == ["copy", "new"]
+    assert [one.verdict for one in scorer([half, long])] == ["copy", "new"]
     long[MOST_FRAMES:] = np.tile(training[7], (8, 1))[:MOST_FRAMES]
-    (found,) = judge([long])
+    (found,) = scorer([long])
     assert found.passage_seconds == pytest.approx(MOST_FRAMES / codec.spectrogram.frame_rate)
     assert found.codes.nearest == "r7"
 
@@ -83,11 +85,11 @@ def test_other_notes_hide_no_copy_and_equal_notes_make_none() -> None:
     recordings = [rng.integers(0, sizes, (50, len(sizes))) for _ in range(30)]
     for codes in recordings:
         codes[:, NOTE], codes[:, ATOM] = rng.integers(40, 80), 1
-    judge = Judge(with_scores(make_reference(["a", "b"], recordings[:2], recordings[2:]), codec), codec)
+    scorer = NoveltyScorer(with_scores(make_reference(["a", "b"], recordings[:2], recordings[2:]), codec), codec)
     copy, other = recordings[1].copy(), rng.integers(0, sizes, (50, len(sizes)))
     copy[:, NOTE] -= 5
     other[:, NOTE : ATOM + 1] = recordings[0][:, NOTE : ATOM + 1]
-    of_copy, of_other = judge([copy, other])
+    of_copy, of_other = scorer([copy, other])
     assert (of_copy.verdict, of_copy.codes.nearest, of_copy.codes.semitones) == ("copy", "b", -5)
     assert of_copy.json()["codes"]["semitones"] == -5
     assert of_other.codes.likeness < 0.3
@@ -106,26 +108,26 @@ def test_another_key_is_no_sign_where_no_held_out_recording_has_notes_near_those
     recordings, held_out, others = ([at(note) for _ in range(20)] for note in (40, 64, 42))
     reference = with_scores(make_reference([str(number) for number in range(20)], recordings, held_out), codec)
     assert not rows(reference.scores)["keys"]["likeness"].any()
-    verdicts = [novelty.verdict for novelty in Judge(reference, codec)(others)]
+    verdicts = [novelty.verdict for novelty in NoveltyScorer(reference, codec)(others)]
     assert verdicts.count("new") >= 15
 
 
 @pytest.mark.parametrize(("frames", "verdict"), [(LONG_ENOUGH - 1, "close"), (LONG_ENOUGH, "copy")])
-def test_spectra_alone_make_no_copy_of_a_short_sound(judge: Judge, frames: int, verdict: str) -> None:
+def test_spectra_alone_make_no_copy_of_a_short_sound(scorer: NoveltyScorer, frames: int, verdict: str) -> None:
     baseline = np.tile(np.array([frames, 0.3, 2, 0.7, 0.5, 2, 0.5, 0, 0, 1], dtype=np.float32), (30, 1))
     score = Score(frames, codes=Match(0, 0, 0.2, 1, 0.8), spectra=Match(0, 0, 1.0, frames, 0.0), keys=NOWHERE)
-    assert judge.verdict(score, rows(baseline), "codes")[0] == verdict
+    assert scorer.verdict(score, rows(baseline), "codes")[0] == verdict
 
 
 @pytest.mark.parametrize(("likeness", "verdict", "basis"), [(0.5, "new", "spectra"), (0.7, "close", "codes")])
 def test_codes_that_are_equal_by_chance_make_nothing_close(
-    judge: Judge, likeness: float, verdict: Verdict, basis: Basis
+    scorer: NoveltyScorer, likeness: float, verdict: Verdict, basis: Basis
 ) -> None:
     """The codes are more alike than those of held-out pieces; spectra are farther, or nearer, than half of theirs."""
     baseline = np.tile(np.array([50, 0.2, 2, 0.9, 0.6, 2, 0.5, 0, 0, 1], dtype=np.float32), (30, 1))
     baseline[20:, 4] = 0.8
     score = Score(50, codes=Match(0, 0, 0.3, 1, 0.8), spectra=Match(0, 0, likeness, 2, 0.9), keys=NOWHERE)
-    assert judge.verdict(score, rows(baseline), "codes") == (verdict, basis)
+    assert scorer.verdict(score, rows(baseline), "codes") == (verdict, basis)
 
 
 def test_few_pieces_of_another_length_are_moved_along_the_line_of_all() -> None:
@@ -237,5 +239,5 @@ def test_the_percentile_of_a_new_sound_is_that_of_the_space_that_decided() -> No
 def test_a_judge_counts_its_held_out_recordings(codec: VQVAE, training: list[np.ndarray]) -> None:
     for count, is_sure in ((3, False), (FEW_HELD_OUT - 1, False), (FEW_HELD_OUT, True)):
         few = make_reference([str(number) for number in range(20)], training, sounds(count))
-        (found,) = Judge(with_scores(few, codec), codec)(sounds(1))
+        (found,) = NoveltyScorer(with_scores(few, codec), codec)(sounds(1))
         assert (found.held_out, found.is_sure) == (count, is_sure)

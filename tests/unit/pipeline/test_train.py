@@ -16,7 +16,6 @@ from unittest.mock import Mock, patch
 import numpy as np
 import pytest
 import soundfile
-from unit.tiny import write_tone
 
 import distill
 from distill.audio.corpus import load_corpus
@@ -35,6 +34,7 @@ from distill.storage.work import Executor
 from distill.training import PriorEpochMetrics, PriorTrainingCompleteEvent
 from distill.training.events import kept_weights
 from distill.training.trainer import Trainer
+from unit.tiny import write_tone
 
 EXECUTION = Execution("cpu", "fp32", 2)
 SECTIONS: dict[str, dict[str, Any]] = {
@@ -344,7 +344,7 @@ def auditioned(sounds: Path, model: Path) -> dict[str, float]:
     one = distill.load(model)
     assert one.bundle.reference is not None
     settings = SHORT.audition.model_copy(update={"count": 1, "max_seconds": 0.5})
-    return audition(one.source, load_corpus(model.parent / "corpus"), settings, 0, model.parent / "audition")[0]
+    return audition(one.context, load_corpus(model.parent / "corpus"), settings, 0, model.parent / "audition")[0]
 
 
 def test_two_recordings_are_enough(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from unit.tiny import prior_shape
 
 from distill.codes.sequences import IGNORED, Batch, bos_token, eos_token
 from distill.prior.architectures import ARCHITECTURES, ArchitectureName
@@ -13,6 +12,7 @@ from distill.prior.artifact import build_prior
 from distill.prior.base import Prior, Sampler
 from distill.prior.flat import CodePrior
 from distill.prior.frame import CodewordEmbedding, FramePrior
+from unit.tiny import prior_shape
 
 SIZES = (7, 11, 9, 6, 8)
 LEVELS, SIZE, CONTEXT = len(SIZES), max(SIZES), 8

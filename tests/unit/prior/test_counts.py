@@ -7,7 +7,6 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 import torch
-from unit.training.coded import coded
 
 from distill.codes.sequences import possible_tokens
 from distill.prior.counting_baseline import CACHE_DECAYS, CACHE_TRUST, CountingModel
@@ -21,6 +20,7 @@ from distill.prior.counts import (
     given_tokens,
     unigrams,
 )
+from unit.training.coded import coded
 
 SIZES = (4, 5, 3, 2, 5, 3)
 SIZE, LEVELS = max(SIZES), len(SIZES)

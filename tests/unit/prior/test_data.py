@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from unit.training.coded import GEOMETRY, LEVELS, SIZE, coded, repeating, windows
 
 from distill.codes.sequences import Window
 from distill.codes.store import (
@@ -26,6 +25,7 @@ from distill.prior.data import PriorData, WindowSampler, read_prior_data
 from distill.prior.memory.task import SpanSampler
 from distill.prior.task import similar_length_batches
 from distill.storage.tables import write_rows
+from unit.training.coded import GEOMETRY, LEVELS, SIZE, coded, repeating, windows
 
 VIEWS = 3
 

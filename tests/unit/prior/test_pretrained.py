@@ -6,9 +6,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from unit.codec.test_coordinates import fitted_codec
-from unit.tiny import prior_shape
-from unit.training.coded import coded
 
 from distill.codec.coordinates import codewords_of
 from distill.codec.streaming import encode
@@ -32,6 +29,9 @@ from distill.prior.pretrained import (
     pretrained_prior,
 )
 from distill.prior.training import prior_to_train, why_not_pretrained
+from unit.codec.test_coordinates import fitted_codec
+from unit.tiny import prior_shape
+from unit.training.coded import coded
 
 
 def shape(levels: int = 6, codebook_size: int = 32, **changes: Any) -> PriorShape:

@@ -11,6 +11,23 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+
+from distill.codec.layout import NOTES, TUNINGS
+from distill.codes.sequences import IGNORED, Batch, CodedRecording, CodeSequences, bos_token, eos_token
+from distill.codes.store import CodesConfig
+from distill.errors import ParamsError
+from distill.generate.processors import Sampling
+from distill.generate.sampling import Sequences, generators, sample_codes
+from distill.params import get_adaptive_prior_config
+from distill.prior.architectures import ARCHITECTURES, ArchitectureName, not_taken
+from distill.prior.data import MIN_STEPS, PriorData, WindowSampler
+from distill.prior.frame import FrameShape
+from distill.prior.memory import probe
+from distill.prior.task import validate_prior_epoch
+from distill.prior.training import PriorTraining, print_prior, prior_metrics, prior_to_train
+from distill.training import PriorEpochMetrics, PriorStepMetrics, PriorTrainingCompleteEvent, rollback
+from distill.training import trainer as engine
+from distill.training.checkpoints import CheckpointStore, curves_of, loss_curves, save_artifact
 from unit.training.coded import (
     FABRIC,
     GEOMETRY,
@@ -26,23 +43,6 @@ from unit.training.coded import (
     recordings,
     windows,
 )
-
-from distill.codec.layout import NOTES, TUNINGS
-from distill.codes.sequences import IGNORED, Batch, CodedRecording, CodeSequences, bos_token, eos_token
-from distill.codes.store import CodesConfig
-from distill.errors import ParamsError
-from distill.generate.policies import Sampling
-from distill.generate.sampling import Sequences, generators, sample_codes
-from distill.params import get_adaptive_prior_config
-from distill.prior.architectures import ARCHITECTURES, ArchitectureName, not_taken
-from distill.prior.data import MIN_STEPS, PriorData, WindowSampler
-from distill.prior.frame import FrameShape
-from distill.prior.memory import probe
-from distill.prior.task import validate_prior_epoch
-from distill.prior.training import PriorTraining, print_prior, prior_metrics, prior_to_train
-from distill.training import PriorEpochMetrics, PriorStepMetrics, PriorTrainingCompleteEvent, rollback
-from distill.training import trainer as engine
-from distill.training.checkpoints import CheckpointStore, curves_of, loss_curves, save_artifact
 
 CONTEXT, HELD_OUT = 7, recordings(1, 5)
 

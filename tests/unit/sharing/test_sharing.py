@@ -13,12 +13,12 @@ import yaml
 from huggingface_hub import constants, set_client_factory
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 from huggingface_hub.utils._http import close_session, default_client_factory, hf_request_event_hook
-from unit.command import CommandLine
-from unit.sharing.hub import READ_TOKEN, TOKEN, URL, Hub
-from unit.tiny import write_model, write_prior_model
 
 from distill.model_file.format import BundleMetadata, load_bundle, save_bundle
 from distill.sharing import hub_card, write_shared
+from unit.command import CommandLine
+from unit.sharing.hub import READ_TOKEN, TOKEN, URL, Hub
+from unit.tiny import write_model, write_prior_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of the hub's client
 

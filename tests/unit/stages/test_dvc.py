@@ -16,9 +16,9 @@ from dvc.lock import make_lock
 from dvc.repo import Repo
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from dvc.scm import Git, NoSCM, SCMError
-from programs import until
 
 from distill.errors import DistillError
+from programs import until
 from stages.ops import dvc
 from stages.ops.dvc import LOCK, LOCKED
 

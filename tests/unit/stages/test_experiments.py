@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from programs import ROOT
 
 from distill.errors import AudioError
+from programs import ROOT
 from stages.ops.experiments import lead_to_recordings
 
 

@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from unit.tiny import write_prior_model
 
 from distill.model_file.build import WRITTEN, card_path
 from distill.model_file.format import load_bundle, save_bundle
@@ -12,6 +11,7 @@ from distill.pipeline.workspace import workplace
 from distill.storage.files import write_json
 from stages.ops import clean
 from stages.ops.models import is_of_pipeline, keep_other_model
+from unit.tiny import write_prior_model
 
 MODEL = Path("models/mine.distill")
 KEPT = (

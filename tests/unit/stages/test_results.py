@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from lossy_proxy import LossyProxy
 from object_store import Store
-
 from stages.ops.results import pullable
 
 ROOT = Path(__file__).parents[3]

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from unit.tiny import prior_artifact
 
 from distill.audio.ingest import few_recordings
 from distill.novelty.memorization import Memorization
 from distill.params import Params
 from stages.ops.summary import summarise
+from unit.tiny import prior_artifact
 
 MEMORIZED = Memorization(was_memorizing=True, val_perplexity=1.5, threshold=2, codebook_size=8, recordings=5)
 

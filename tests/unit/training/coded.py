@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from unit.tiny import prior_shape
 
 from distill.codec.coordinates import COORDINATES
 from distill.codes.sequences import CodedRecording
@@ -25,6 +24,7 @@ from distill.training.checkpoints import CheckpointStore
 from distill.training.console import public_events
 from distill.training.distributed import make_fabric
 from distill.training.run import Run
+from unit.tiny import prior_shape
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 

@@ -7,10 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unit.tiny import write_tone
-from unit.training.coded import config, data, recordings
-from unit.training.line import Seen
-
 from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
 from distill.codec.training import train_vqvae
@@ -22,6 +18,9 @@ from distill.training import PriorEpochMetrics, PriorStepMetrics, VQEpochMetrics
 from distill.training.checkpoints import CheckpointStore
 from distill.training.distributed import make_fabric
 from distill.training.run import Run
+from unit.tiny import write_tone
+from unit.training.coded import config, data, recordings
+from unit.training.line import Seen
 
 
 def curve(what: str, folder: Path) -> dict[str, Any]:

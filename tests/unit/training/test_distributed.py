@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from programs import fork
 from torch import Tensor, nn
-from unit.training.curve import curve
 
 from distill.errors import ParamsError
 from distill.execution import Execution
 from distill.training.distributed import device_of, make_fabric
+from programs import fork
+from unit.training.curve import curve
 
 HAS_CUDA = torch.cuda.is_available()
 

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
-from unit.training.line import STEADY, LineTask, Seen, settings, tensors_of, train, trainer
 
 from distill.errors import DistillError
 from distill.training.events import RollbackEvent, Step, TrainingResult, WatchMetrics
 from distill.training.optimizer import learning_rate_at
 from distill.training.rollback import SpikeDetector
+from unit.training.line import STEADY, LineTask, Seen, settings, tensors_of, train, trainer
 
 
 def counts(result: TrainingResult) -> tuple[float, ...]:

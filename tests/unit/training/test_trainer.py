@@ -9,6 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+
+from distill.errors import ArtifactError, DistillError, Interrupted
+from distill.training import rollback as rollback_module
+from distill.training import trainer as trainer_module
+from distill.training.checkpoints import CheckpointStore
+from distill.training.console import ToConsole
+from distill.training.events import Epoch, Step, WatchMetrics
+from distill.training.optimizer import learning_rate_at
+from distill.training.run import tracked_run
+from distill.training.task import budget_seconds
+from distill.training.trainer import Trainer, is_better, is_falling
 from unit.training.line import (
     FABRIC,
     STEADY,
@@ -21,17 +32,6 @@ from unit.training.line import (
     train,
     whole,
 )
-
-from distill.errors import ArtifactError, DistillError, Interrupted
-from distill.training import rollback as rollback_module
-from distill.training import trainer as trainer_module
-from distill.training.checkpoints import CheckpointStore
-from distill.training.console import ToConsole
-from distill.training.events import Epoch, Step, WatchMetrics
-from distill.training.optimizer import learning_rate_at
-from distill.training.run import tracked_run
-from distill.training.task import budget_seconds
-from distill.training.trainer import Trainer, is_better, is_falling
 
 
 class Poisoned(LineTask):

@@ -11,13 +11,13 @@ from typing import Any
 
 import psutil
 import pytest
-from programs import until
-from unit.ui.handmade import ID, write_job
 
 from distill.errors import ParamsError
 from distill.progress import STATUS
 from distill.ui.jobs import NO_JOB, Job, Jobs, read_end
 from distill.ui.worker import STDOUT
+from programs import until
+from unit.ui.handmade import ID, write_job
 
 WAITS = "print('ready', flush=True); import time; time.sleep(100)"
 # Runs a program in place of the command.

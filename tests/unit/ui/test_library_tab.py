@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from unit.tiny import write_model
 
 from distill.errors import ParamsError
 from distill.model_file.build import card_text
 from distill.model_file.format import load_bundle
 from distill.ui.library_tab import LibraryTab
 from distill.ui.workspace import Workspace
+from unit.tiny import write_model
 
 NOTES = "# Notes on a pack made with Distill"
 

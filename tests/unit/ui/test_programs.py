@@ -10,20 +10,19 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from unit.tiny import write_prior_model, write_tone
 
 from distill.ui.generate_tab import rows_of
 from distill.ui.programs import MAKES
 from distill.ui.server import make_app
 from distill.ui.workspace import Workspace
-from distill.verbs import VERBS
+from unit.tiny import write_prior_model, write_tone
+from unit.verbs.cases import CASES, TONE
 
 # Gradio asks pandas for it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*no_silent_downcasting", "ignore:The copy keyword is deprecated")
 
 TOKEN, PORT = "t" * 43, 7860
 HERE = f"http://127.0.0.1:{PORT}"
-TONE = "tone.wav"
 
 
 @pytest.fixture(scope="module")
@@ -60,20 +59,10 @@ def uploaded(page: TestClient, path: Path) -> dict[str, Any]:
     return {"path": kept, "meta": {"_type": "gradio.FileData"}}
 
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "generate": {"n": 2, "seconds": 0.2, "seed": 1, "label": "kick"},
-    "vary": {"recording": TONE, "n": 1},
-    "morph": {"first": TONE, "last": TONE, "steps": 2},
-    "extend": {"recording": TONE, "after": 0.1},
-    "fill": {"recording": TONE, "start": 0.1, "end": 0.2},
-    "kit": {"per_label": 1, "seconds": 0.2, "allow_copies": True, "keys": ["kick=C3"]},
-}
-
-
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", CASES)
 def test_a_verb_answers_with_what_its_command_prints(page: TestClient, workspace: Workspace, verb: str) -> None:
     tone = uploaded(page, workspace.root / "tone.wav")
-    settings = {name: tone if value == TONE else value for name, value in SETTINGS[verb].items()}
+    settings = {name: tone if value == TONE else value for name, value in CASES[verb].items()}
     kind, answer = called(page, verb, {"model": "tiny.distill", **settings})
     assert kind == "complete", answer
     (made,) = answer

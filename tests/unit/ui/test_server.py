@@ -24,8 +24,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
-from unit.ui.handmade import ID as JOB
-from unit.ui.handmade import write_job
 
 from distill.errors import ParamsError
 from distill.training.events import RollbackEvent
@@ -36,6 +34,8 @@ from distill.ui.jobs import Job, Jobs
 from distill.ui.server import HEADERS, Guard, Page, make_app
 from distill.ui.training_tabs import NO_FOLDERS, NONE_YET, end_group
 from distill.ui.workspace import Workspace
+from unit.ui.handmade import ID as JOB
+from unit.ui.handmade import write_job
 
 # Gradio asks pandas for it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*no_silent_downcasting", "ignore:The copy keyword is deprecated")

@@ -12,12 +12,12 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.ui.handmade import write_job
 
 from distill.errors import ParamsError
 from distill.ui import view
 from distill.ui.forms import error_to_show, flags
 from distill.ui.jobs import NO_JOB, Job
+from unit.ui.handmade import write_job
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&"
 ESCAPED = "&lt;img src=x onerror=alert(1)&gt;&quot;&#x27;&amp;"

@@ -13,6 +13,7 @@ from distill.params import default_values
 from distill.params.settings import Settings, validated
 from distill.verbs import VERBS
 from distill.verbs.generate import GenerateSettings
+from unit.verbs.cases import CASES
 
 KINDS: dict[str, type[Settings]] = {name: verb.settings for name, verb in VERBS.items()}
 
@@ -34,6 +35,10 @@ def test_flags_and_arguments_are_the_fields(verb: str) -> None:
             assert f"- `{name}`: {field.description}" in method.__doc__
 
 
+def test_every_verb_has_a_case() -> None:
+    assert CASES.keys() == VERBS.keys()
+
+
 def test_arguments_that_come_by_position_stay() -> None:
     positional = {
         verb: [
@@ -43,7 +48,7 @@ def test_arguments_that_come_by_position_stay() -> None:
         ]
         for verb in KINDS
     }
-    assert positional == {
+    expected = {
         "extend": ["self", "recording"],
         "fill": ["self", "recording"],
         "generate": ["self", "n", "seconds", "seed"],
@@ -51,6 +56,7 @@ def test_arguments_that_come_by_position_stay() -> None:
         "vary": ["self", "recording", "n", "strength", "seed"],
         "kit": ["self", "out"],
     }
+    assert {verb: positional[verb] for verb in expected} == expected
 
 
 def test_defaults_are_those_of_the_audition() -> None:

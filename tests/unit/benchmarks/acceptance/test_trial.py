@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.training.coded import FABRIC, data, repeating
 
 from benchmarks.acceptance import __main__ as command
 from benchmarks.acceptance import check
@@ -19,6 +18,7 @@ from benchmarks.report import PAGE, RESULTS, read
 from distill.errors import DistillError
 from distill.execution import Execution
 from distill.prior.data import PriorData
+from unit.training.coded import FABRIC, data, repeating
 
 SIZES = {"hidden_size": 32, "num_layers": 1, "num_heads": 2, "depth_layers": 1}
 SMALL: dict[str, Any] = {**SIZES, "context_seconds": 0.4, "learning_rate": 3e-3}

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from unit.tiny import RATE, tiny_codec
 
 from benchmarks.judge import features
 from benchmarks.judge.features import Samples, effects, panel, pitches, speech
@@ -14,6 +13,7 @@ from benchmarks.judge.sounds import probes
 from benchmarks.judge.two_sample import two_sample_test
 from distill.errors import ArtifactError
 from distill.novelty.report import sound_statistics
+from unit.tiny import RATE, tiny_codec
 
 DEMO = Path(__file__).parents[4] / "data" / "demo"
 LOWEST_KEY, KEYS = 21, 88

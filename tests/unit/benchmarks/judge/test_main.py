@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from unit.tiny import RATE, write_tone
 
 from benchmarks.judge import __main__ as command
 from benchmarks.judge import sounds
@@ -16,6 +15,7 @@ from distill.execution import Execution
 from distill.params import Params, default_params
 from distill.pipeline.train import train_model
 from distill.storage.work import Executor
+from unit.tiny import RATE, write_tone
 
 JUDGES = ["pitch", "speech", "effects", "spectra"]
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from unit.tiny import RATE
 
 from benchmarks.judge.sounds import probes, sampled, without_treble
 from distill.audio.partials import find_partials, steadiness
 from distill.codes.sequences import CodedRecording
 from distill.prior.counting_baseline import CountingModel
+from unit.tiny import RATE
 
 SIZES = (5, 9, 4, 3, 6, 7)
 

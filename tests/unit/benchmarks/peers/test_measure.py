@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from unit.benchmarks.judge.test_main import tiny_params
-from unit.tiny import RATE, write_tone
 
 from benchmarks import __main__ as command
 from benchmarks.judge.features import panel
@@ -21,6 +19,8 @@ from distill.errors import ArtifactError
 from distill.execution import Execution
 from distill.pipeline.train import train_model
 from distill.storage.work import Executor
+from unit.benchmarks.judge.test_main import tiny_params
+from unit.tiny import RATE, write_tone
 
 QUICK = tuple(one for one in peer.PEERS if one.name in ("Distill", "counting", "grains"))
 

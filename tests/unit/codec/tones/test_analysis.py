@@ -6,7 +6,6 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from unit.codec.tonal import RATE, padded, sound_of, sweep, untrained
 
 from distill.codec.layout import TUNINGS
 from distill.codec.model import VQVAE
@@ -14,6 +13,7 @@ from distill.codec.streaming import decode
 from distill.codec.tones.analysis import CANDIDATES, CHANGE, JUMP, ONSET, REACH, SLOPE, Candidates, best_path
 from distill.codec.tones.atoms import CHORDS, shipped_sets
 from distill.codec.tones.layer import FLOORS
+from unit.codec.tonal import RATE, padded, sound_of, sweep, untrained
 
 SETS = shipped_sets()
 STRINGS, PIPE, SINE, BARS, MEMBRANE, BELL = range(4), 4, 5, (6, 7), 8, 9

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from unit.codec.tonal import padded, sound_of, untrained
 
 from distill.codec.model import VQVAE
 from distill.codec.tones.atoms import CHORDS, PartialSet, fit_sets, set_partials, shipped_sets
 from distill.codec.tones.layer import PARTIALS
+from unit.codec.tonal import padded, sound_of, untrained
 
 SHIPPED = shipped_sets()
 SPARE = 3

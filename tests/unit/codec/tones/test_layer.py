@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from unit.codec.tonal import RATE, hertz, padded, sound_of, untrained
 
 from distill.audio.partial_noise import PartialNoise
 from distill.audio.side_info import UNKNOWN, SideInfo
@@ -25,6 +24,7 @@ from distill.codec.tones.layer import (
 )
 from distill.codec.tones.lobes import MelLobes, hann_transform, partials_spectrum
 from distill.params import get_adaptive_vqvae_config
+from unit.codec.tonal import RATE, hertz, padded, sound_of, untrained
 
 CONFIG = spectrogram_config_for(RATE)
 N_FFT, SECONDS = CONFIG.n_fft, CONFIG.hop_length / RATE

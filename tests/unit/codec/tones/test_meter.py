@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from unit.codec.tonal import RATE, sound_of, sweep
 
 from distill.codec.spectral import spectrogram_config_for
 from distill.codec.tones.atoms import PartialSet, shipped_sets
 from distill.codec.tones.meter import PitchMeter
+from unit.codec.tonal import RATE, sound_of, sweep
 
 METER = PitchMeter(spectrogram_config_for(RATE))
 SETS = shipped_sets()

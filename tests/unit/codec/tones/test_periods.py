@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from unit.codec.tonal import RATE, padded, untrained
 
 from distill.codec.scales import hertz
 from distill.codec.spectral import spectrogram_config_for
@@ -15,6 +14,7 @@ from distill.codec.tones import analysis
 from distill.codec.tones.analysis import VOICED, PitchAnalysis
 from distill.codec.tones.atoms import PartialSet, set_partials
 from distill.codec.tones.periods import VOICES
+from unit.codec.tonal import RATE, padded, untrained
 
 FRAMES = 9
 

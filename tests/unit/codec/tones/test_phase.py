@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from unit.codec.tonal import RATE, padded, untrained
 
 from distill.codec.model import VQVAE
+from unit.codec.tonal import RATE, padded, untrained
 
 BEGIN = 400  # samples before a drum
 

@@ -6,13 +6,13 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor
-from unit.codec.tonal import RATE, fitted, padded, sweep, untrained
-from unit.tiny import any_side_info
 
 from distill.audio.side_info import SideInfo
 from distill.codec.layout import ATOM, NOTE
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode, decode_each, encode, encode_each, noise_of
+from unit.codec.tonal import RATE, fitted, padded, sweep, untrained
+from unit.tiny import any_side_info
 
 
 def harmonic(pitches: list[float], seconds: float = 0.25, gap: float = 0.0, decay: float = 3.0) -> Tensor:

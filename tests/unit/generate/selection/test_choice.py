@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distill.generate.refusals import Sound
+from distill.generate.rejection import GeneratedSound
 from distill.generate.selection.choice import by_odds
 from distill.generate.selection.critic import Likeness
 from distill.generate.sounds import NO_SAMPLES
 
 
-def draft(score: float, faults: Any = (), verdict: str = "new") -> Sound:
+def draft(score: float, faults: Any = (), verdict: str = "new") -> GeneratedSound:
     novelty: Any = SimpleNamespace(verdict=verdict)
-    return Sound(np.zeros((1, 1)), novelty, faults, NO_SAMPLES, likeness=Likeness(score, 0.5))
+    return GeneratedSound(np.zeros((1, 1)), novelty, faults, NO_SAMPLES, likeness=Likeness(score, 0.5))
 
 
 def test_drafts_come_in_an_order_by_their_odds() -> None:
@@ -35,7 +35,7 @@ def test_equal_seeds_choose_the_same() -> None:
 
 
 @pytest.mark.parametrize("left_out", [draft(0.0, ("drone",)), draft(0.0, verdict="copy")])
-def test_faulty_drafts_and_copies_are_avoided(left_out: Sound) -> None:
+def test_faulty_drafts_and_copies_are_avoided(left_out: GeneratedSound) -> None:
     avoided = by_odds(4, lambda number: number).avoided
     assert any(reason.applies(left_out) for reason in avoided)
     assert not any(reason.applies(draft(0.0)) for reason in avoided)

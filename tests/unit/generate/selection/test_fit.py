@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from unit.tiny import write_prior_model
 
 import distill
 from distill.api import Model
 from distill.errors import ParamsError
-from distill.generate.refusals import Sound
+from distill.generate.rejection import GeneratedSound
 from distill.generate.selection import fit
 from distill.generate.selection.critic import Critic
 from distill.generate.selection.fit import fit_critic
 from distill.generate.sounds import GenerationRequest, Seeds, generate_sounds
 from distill.model_file.format import load_bundle, save_bundle
+from unit.tiny import write_prior_model
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,14 +38,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     write_prior_model(path, labels=["a", "b"])
     bare = distill.load(path)
     assert bare.bundle.reference is not None
-    metadata = bare.metadata.model_copy(update={"critic": fit_critic(bare.source, bare.bundle.reference)})
+    metadata = bare.metadata.model_copy(update={"critic": fit_critic(bare.context, bare.bundle.reference)})
     save_bundle(path, bare.bundle.codec, bare.bundle.prior, metadata, bare.bundle.reference)
     return distill.load(path)
 
 
 def critic_of(model: Model, **changes: object) -> Critic | None:
     assert model.bundle.reference is not None
-    return fit_critic(replace(model.source, critic=None), replace(model.bundle.reference, **changes))
+    return fit_critic(replace(model.context, critic=None), replace(model.bundle.reference, **changes))
 
 
 def test_a_critic_follows_from_the_model_and_never_from_recordings_that_are_held_out(model: Model) -> None:
@@ -75,11 +75,11 @@ def _draft(model: Model, request: GenerationRequest, attempt: int) -> np.ndarray
         def of_sound(self, number: int, _: int) -> int:
             return super().of_sound(number, attempt)
 
-    return generate_sounds(replace(model.source, critic=None), request, Later(3)).sounds[0].codes
+    return generate_sounds(replace(model.context, critic=None), request, Later(3)).sounds[0].codes
 
 
 def test_drafts_whose_nearest_recording_has_another_label_are_avoided(model: Model) -> None:
-    choices = [model.source.choice(4, lambda number: number, label) for label in (0, 1, 2)]
+    choices = [model.context.choice(4, lambda number: number, label) for label in (0, 1, 2)]
     nearest = {f"{label}/1.wav": _near(f"{label}/1.wav") for label in ("a", "b")}
     avoided = [
         [any(reason.applies(one) for reason in choice.avoided) for one in nearest.values()] for choice in choices
@@ -87,9 +87,9 @@ def test_drafts_whose_nearest_recording_has_another_label_are_avoided(model: Mod
     assert avoided == [[False, False], [False, True], [True, False]]
 
 
-def _near(path: str) -> Sound:
+def _near(path: str) -> GeneratedSound:
     novelty: Any = SimpleNamespace(verdict="new", spectra=SimpleNamespace(nearest=path))
-    return Sound(np.zeros((1, 1)), novelty, (), np.empty(0, np.float32))
+    return GeneratedSound(np.zeros((1, 1)), novelty, (), np.empty(0, np.float32))
 
 
 def test_sounds_say_how_many_recordings_score_lower(model: Model) -> None:

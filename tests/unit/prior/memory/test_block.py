@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from unit.tiny import prior_shape
 
 from distill.prior.memory import block
 from distill.prior.memory.block import MemoryStack, features, shards
+from unit.tiny import prior_shape
 
 SHARD, WINDOW, WIDTH, HEADS = 32, 5, 16, 4
 LONG = 2 * SHARD + 9

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from torch import Tensor
-from unit.tiny import prior_shape
 
 from distill.prior.memory import retrieval as module
 from distill.prior.memory.retrieval import Retrieval, RetrievalState
+from unit.tiny import prior_shape
 
 LEVELS, SIZE, WIDTH, REACH = 2, 5, 16, 6
 BOS, EVERY = SIZE, slice(0, LEVELS)

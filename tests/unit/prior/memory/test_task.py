@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from unit.training.coded import FABRIC, config, data, fit, killed_and_resumed, repeating
 
 from distill.codes.sequences import Batch
 from distill.errors import DistillError, ParamsError
@@ -24,6 +23,7 @@ from distill.storage.weights import tensors_sha256
 from distill.training import PriorMemoryMetrics, PriorStepMetrics, rollback
 from distill.training import trainer as engine
 from distill.training.checkpoints import CheckpointStore
+from unit.training.coded import FABRIC, config, data, fit, killed_and_resumed, repeating
 
 
 def settings(memory: dict[str, Any] | None = None, **changes: Any) -> PriorConfig:

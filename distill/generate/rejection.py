@@ -13,12 +13,12 @@ from distill.generate.selection.critic import Likeness
 from distill.novelty.verdict import VERDICTS, Novelty
 
 NO_REASON = ""  # no rejection criterion applies
-MOST_DRAWS = 20  # maximum drafts of a sound
+MAX_DRAFTS = 20  # maximum drafts of a sound
 IN_TUNE = 0.2  # maximum distance from the note in semitones
 
 
 @dataclass(frozen=True, eq=False)
-class Sound:
+class GeneratedSound:
     """Generated sound: codes `[F, Q]`, novelty and faults (None if not scored), samples `[N]`, or `[N, 2]` in stereo.
 
     Before decoding, samples are empty, `seconds` is 0 and `side_info` has the length of the recording that it was taken
@@ -51,75 +51,80 @@ class Sound:
     @property
     def is_at_note(self) -> bool:
         """Whether the pitch is within IN_TUNE of the requested note, or no note was requested."""
-        return self.note is None or (self.pitch is not None and abs(self.pitch - self.note) <= IN_TUNE)
+        return self.note is None or (
+            self.pitch is not None and abs(self.pitch - self.note) <= IN_TUNE
+        )
 
 
-Emit = Callable[[int, Sound], Sound]
+Emit = Callable[[int, GeneratedSound], GeneratedSound]
 """Callback for each finished sound and its number; returns the sound to keep, for example without samples."""
 
 
-def kept(_: int, sound: Sound) -> Sound:
+def kept(_: int, sound: GeneratedSound) -> GeneratedSound:
     """Default `Emit`: keep the whole sound."""
     return sound
 
 
 @dataclass(frozen=True)
-class Refusal:
+class RejectionCriterion:
     """Rejection criterion: if it applies to a draft, the sound is generated again."""
 
     name: str
-    applies: Callable[[Sound], bool]
-    hears: bool = False  # needs samples
-    remedy: str = ""  # advice in the error raised if it rejects the whole first batch; "" for no error
-
-
-FAULTY = Refusal("faulty", lambda sound: bool(sound.faults), hears=True)
-MISTUNED = Refusal("mistuned", lambda sound: not sound.is_at_note, hears=True)
-COPY = Refusal("copy", lambda sound: sound.verdict == "copy")
-
-
-def of_other_label(label: str) -> Refusal:
-    """Reject sounds whose nearest recording has another label."""
-    return Refusal(
-        "other label", lambda sound: sound.novelty is not None and dirname(sound.novelty.spectra.nearest) != label
+    applies: Callable[[GeneratedSound], bool]
+    needs_audio: bool = False  # needs samples
+    remedy: str = (
+        ""  # advice in the error raised if it rejects the whole first batch; "" for no error
     )
 
 
-def too_old(least: str | float) -> Refusal:
+FAULTY = RejectionCriterion("faulty", lambda sound: bool(sound.faults), needs_audio=True)
+MISTUNED = RejectionCriterion("mistuned", lambda sound: not sound.is_at_note, needs_audio=True)
+COPY = RejectionCriterion("copy", lambda sound: sound.verdict == "copy")
+
+
+def of_other_label(label: str) -> RejectionCriterion:
+    """Reject sounds whose nearest recording has another label."""
+    return RejectionCriterion(
+        "other label",
+        lambda sound: sound.novelty is not None and dirname(sound.novelty.spectra.nearest) != label,
+    )
+
+
+def below_novelty(least: str | float) -> RejectionCriterion:
     """Reject sounds with a verdict worse than `least`, or whose novelty (1 minus percentile) is below a number."""
     if isinstance(least, str):
         refused = VERDICTS[: VERDICTS.index(least)]
-        return Refusal("old", lambda sound: sound.verdict in refused)
-    return Refusal("old", lambda sound: not 1 - sound.percentile >= least)
+        return RejectionCriterion("old", lambda sound: sound.verdict in refused)
+    return RejectionCriterion("old", lambda sound: not 1 - sound.percentile >= least)
 
 
-def equal_to(known: set[bytes]) -> Refusal:
+def equal_to(known: set[bytes]) -> RejectionCriterion:
     """Reject sounds whose codes are in `known`, as bytes. It adds the codes of each sound, so it must come last."""
 
-    def is_known(sound: Sound) -> bool:
+    def is_known(sound: GeneratedSound) -> bool:
         codes = sound.codes.tobytes()
         before = len(known)
         known.add(codes)
         return len(known) == before
 
-    return Refusal("equal", is_known)
+    return RejectionCriterion("equal", is_known)
 
 
 @dataclass
-class Draws:
+class Drafts:
     """Generated sounds by number, counts of rejected drafts by reason, and the reasons of sounds still rejected."""
 
-    drawn: dict[int, Sound] = field(default_factory=dict)  # in the order of generation
+    drawn: dict[int, GeneratedSound] = field(default_factory=dict)  # in the order of generation
     redrawn: Counter[str] = field(default_factory=Counter)
     left: dict[int, str] = field(default_factory=dict)
 
     @property
-    def sounds(self) -> list[Sound]:
+    def sounds(self) -> list[GeneratedSound]:
         """All sounds, sorted by number."""
         return [self.drawn[number] for number in sorted(self.drawn)]
 
     @property
-    def accepted(self) -> list[Sound]:
+    def accepted(self) -> list[GeneratedSound]:
         """Sounds that are not rejected, in the order of generation."""
         return [sound for number, sound in self.drawn.items() if number not in self.left]
 
@@ -128,18 +133,18 @@ class Draws:
         """Number of rejected drafts by reason, including those that stayed."""
         return self.redrawn + Counter(self.left.values())
 
-    def hand_over(self, number: int, sound: Sound, emit: Emit) -> None:
+    def deliver(self, number: int, sound: GeneratedSound, emit: Emit) -> None:
         """Emit a finished sound and store the result."""
         self.drawn[number] = emit(number, sound)
 
-    def add(self, others: "Draws") -> None:
+    def add(self, others: "Drafts") -> None:
         """Add sounds with other numbers."""
         self.drawn.update(others.drawn)
         self.redrawn.update(others.redrawn)
         self.left.update(others.left)
 
 
-class Draft(NamedTuple):
+class DraftKey(NamedTuple):
     """Draft of the sound with this number; attempts count from 0."""
 
     number: int
@@ -154,35 +159,39 @@ class Choice:
     """
 
     drafts: int
-    order: Callable[[int, Sequence[Sound]], Sequence[Sound]]
-    avoided: Sequence[Refusal] = ()
+    order: Callable[[int, Sequence[GeneratedSound]], Sequence[GeneratedSound]]
+    avoided: Sequence[RejectionCriterion] = ()
 
 
 ONLY = Choice(1, lambda _, drafts: drafts)
 
 
-def draw_again(
+def generate_until_accepted(
     numbers: Sequence[int],
-    draw: Callable[[Sequence[Draft]], Sequence[Sound]],
-    judged: Callable[[Sound], Sound],
-    refusals: Sequence[Refusal],
+    draw: Callable[[Sequence[DraftKey]], Sequence[GeneratedSound]],
+    judged: Callable[[GeneratedSound], GeneratedSound],
+    criteria: Sequence[RejectionCriterion],
     choice: Choice = ONLY,
-) -> Draws:
+) -> Drafts:
     """Generate drafts of each sound, `choice.drafts` a round, until one is accepted or MOST_DRAWS drafts are rejected.
 
-    Each draft is scored by `judged` only when its turn comes. The first of `refusals` that applies is the reason.
+    Each draft is scored by `judged` only when its turn comes. The first of `criteria` that applies is the reason.
     """
-    draws = Draws()
-    for first in range(0, MOST_DRAWS, choice.drafts):
+    draws = Drafts()
+    for first in range(0, MAX_DRAFTS, choice.drafts):
         attempts = range(first, first + choice.drafts)
         draws.redrawn.update(draws.left.values())
-        drawn = iter(draw([Draft(number, attempt) for number in numbers for attempt in attempts]))
+        drawn = iter(
+            draw([DraftKey(number, attempt) for number in numbers for attempt in attempts])
+        )
         draws.left = {}
         for number in numbers:
-            accepted: dict[str, Sound] = {}  # first accepted draft for each reason to avoid it
+            accepted: dict[
+                str, GeneratedSound
+            ] = {}  # first accepted draft for each reason to avoid it
             refused: list[str] = []
             for sound in map(judged, choice.order(number, [next(drawn) for _ in attempts])):
-                if reason := _reason(refusals, sound):
+                if reason := _reason(criteria, sound):
                     refused.append(reason)
                 else:
                     accepted.setdefault(_reason(choice.avoided, sound), sound)
@@ -190,7 +199,9 @@ def draw_again(
                     break
             draws.drawn.pop(number, None)  # moves the sound to the end
             mildest = [NO_REASON, *(each.name for each in reversed(choice.avoided))]
-            draws.drawn[number] = next((accepted[reason] for reason in mildest if reason in accepted), sound)
+            draws.drawn[number] = next(
+                (accepted[reason] for reason in mildest if reason in accepted), sound
+            )
             if not accepted:
                 draws.left[number] = refused.pop()
             draws.redrawn.update(refused)
@@ -200,6 +211,6 @@ def draw_again(
     return draws
 
 
-def _reason(refusals: Sequence[Refusal], sound: Sound) -> str:
+def _reason(criteria: Sequence[RejectionCriterion], sound: GeneratedSound) -> str:
     """Name of the first criterion that applies to a sound, or NO_REASON."""
-    return next((refusal.name for refusal in refusals if refusal.applies(sound)), NO_REASON)
+    return next((criterion.name for criterion in criteria if criterion.applies(sound)), NO_REASON)

@@ -9,8 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.pitched import networks
-from unit.tiny import any_codes
 
 from distill.codec.layout import NOTE, NOTES, TUNINGS, FrameLayout
 from distill.codes.sequences import eos_token
@@ -18,10 +16,10 @@ from distill.codes.store import out_of_range
 from distill.generate.fill import near_loudness
 from distill.generate.follow import follow_loudness, without_tone
 from distill.generate.motion import Motions
-from distill.generate.policies import (
-    Draw,
-    Policy,
+from distill.generate.processors import (
+    LogitsProcessor,
     Sampling,
+    SamplingStep,
     cool_fine_shapes,
     first_possible,
     follow,
@@ -40,6 +38,8 @@ from distill.generate.sampling import (
 )
 from distill.generate.tuner import NoteWeights, Tuner
 from distill.prior.courses import Course
+from unit.pitched import networks
+from unit.tiny import any_codes
 
 SIZES = (71, NOTES, TUNINGS, 7, 8, 8)
 LAYOUT = FrameLayout(SIZES)
@@ -54,7 +54,7 @@ def some_codes(seed: int, frames: int = FRAMES) -> torch.Tensor:
     return torch.stack(levels, dim=2)
 
 
-def policies(seed: int) -> dict[str, Policy]:
+def processors(seed: int) -> dict[str, LogitsProcessor]:
     """Each policy, with random arguments, extreme ones among them."""
     rng = np.random.default_rng(seed)
     kept = some_codes(seed)
@@ -95,7 +95,7 @@ def some_shares(level: int, is_first: bool, seed: int) -> torch.Tensor:
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.integers(0, 2**32), st.sets(st.sampled_from(sorted(policies(0)))), st.integers(0, 5), st.integers(0, 5))
+@given(st.integers(0, 2**32), st.sets(st.sampled_from(sorted(processors(0)))), st.integers(0, 5), st.integers(0, 5))
 def test_any_policies_together_leave_something_to_draw_from(
     seed: int, chosen: set[str], level: int, frame: int
 ) -> None:
@@ -103,11 +103,11 @@ def test_any_policies_together_leave_something_to_draw_from(
     if seed % 2:
         codes[:, :, NOTE] = 0  # no tone has begun
     codes[:, frame:] = 0
-    step = Draw(frame, level, torch.arange(COUNT), some_codes(seed)[:, frame, :level], codes)
+    step = SamplingStep(frame, level, torch.arange(COUNT), some_codes(seed)[:, frame, :level], codes)
     shares = some_shares(level, frame == 0, seed)
-    for name, policy in policies(seed).items():
+    for name, processor in processors(seed).items():
         if name in chosen:
-            shares = policy(shares, step)
+            shares = processor(shares, step)
             assert shares.isfinite().all(), name
             assert (shares >= 0).all(), name
             assert (shares.sum(dim=1) > 0).all(), name
@@ -130,7 +130,7 @@ def test_each_pair_of_what_a_sound_can_be_asked_for_gives_codes(pair: tuple[str,
     wanted["sampling"] = Sampling(0.7, 20, 0.9, guidance) if "truncation" in pair else Sampling(guidance=guidance)
     if "prompt" in pair:
         wanted["prompt"] = recording[:4]
-    chosen: list[Policy] = []
+    chosen: list[LogitsProcessor] = []
     if "notes" in pair:
         tuner = Tuner(codec, prior)
         chosen.append(tuner.following(recording, 3) if "take" in pair else tuner.weights([48, 60, 72]))
@@ -172,7 +172,9 @@ def test_kept_codes_stay_and_the_others_are_drawn_given_them() -> None:
 
 def test_a_pull_favours_codewords_near_the_recordings() -> None:
     codebook, recording = torch.arange(8.0)[:, None], torch.full((2, 1), 3)
-    step = Draw(1, 0, torch.arange(1), torch.zeros(1, 0, dtype=torch.int64), torch.zeros(1, 2, 1, dtype=torch.int64))
+    step = SamplingStep(
+        1, 0, torch.arange(1), torch.zeros(1, 0, dtype=torch.int64), torch.zeros(1, 2, 1, dtype=torch.int64)
+    )
     weak, strong = (
         pull_to([codebook], recording, strength)(torch.full((1, 8), 1 / 8), step)[0] for strength in (0.9, 0.1)
     )

@@ -1,6 +1,6 @@
-"""Logits processors (`Policy`): functions that change the probabilities of the next code.
+"""Logits processors (`LogitsProcessor`): functions that change the probabilities of the next code.
 
-A processor gets unnormalised probabilities `[B, V]` and the `Draw` step. It returns finite, non-negative values with
+A processor gets unnormalised probabilities `[B, V]` and the `SamplingStep` step. It returns finite, non-negative values with
 at least one above 0 in each row. Define a new processor here and add it to `chain`; if it needs a request's fields, add
 it to the request's list in `sounds.py`.
 
@@ -18,7 +18,11 @@ from torch import Tensor, nn
 from distill.codec.layout import ATOM, NOTE, SHAPE, TUNING, FrameLayout
 from distill.codes.sequences import eos_token
 
-TONE_TOP_P = {NOTE: 0.6, TUNING: 0.6, ATOM: 0.9}  # maximum top-p of tone levels: more lets held notes break off
+TONE_TOP_P = {
+    NOTE: 0.6,
+    TUNING: 0.6,
+    ATOM: 0.9,
+}  # maximum top-p of tone levels: more lets held notes break off
 FINEST_TEMPERATURE = 0.5  # of the finest spectral level in a frame with a tone, 1 for the coarsest: more makes flicker
 SURE = 0.9  # EOS probability that ends a sound before its loudness contour: going on would leave a hole
 SOFT_STEPS = 10  # loudness steps (20 dB) below the loudest frame that an early end requires
@@ -36,7 +40,7 @@ class Sampling:
     guidance: float = 1.0
 
 
-class Draw(NamedTuple):
+class SamplingStep(NamedTuple):
     """Sampling step: one level of one frame, counted from the first sampled frame, for active sounds `rows` `[B]`.
 
     `coarser` `[B, L]` are the frame's codes so far; `codes` `[count, F, Q]` hold all sounds, filled up to this frame.
@@ -49,10 +53,12 @@ class Draw(NamedTuple):
     codes: Tensor
 
 
-Policy = Callable[[Tensor, Draw], Tensor]
+LogitsProcessor = Callable[[Tensor, SamplingStep], Tensor]
 
 
-def chain(sampling: Sampling, layout: FrameLayout, requested: Sequence[Policy]) -> list[Policy]:
+def chain(
+    sampling: Sampling, layout: FrameLayout, requested: Sequence[LogitsProcessor]
+) -> list[LogitsProcessor]:
     """Processors in order: defaults wrap the request's processors; a later processor overrides an earlier one."""
     truncate = truncation(sampling.temperature, sampling.top_k, sampling.top_p)
     return [cool_fine_shapes(layout), *requested, truncate]
@@ -71,12 +77,12 @@ def only(codes: Tensor, shares: Tensor) -> Tensor:
     return torch.zeros_like(shares).scatter_(1, codes[:, None], 1.0)
 
 
-def cool_fine_shapes(layout: FrameLayout) -> Policy:
+def cool_fine_shapes(layout: FrameLayout) -> LogitsProcessor:
     """In frames with a tone, lower the temperature of finer spectral levels; the coarsest decides how spectra move."""
     exponents = np.linspace(1.0, 1 / FINEST_TEMPERATURE, len(layout.shapes)).tolist()
     exponent_of = dict(zip(layout.shapes, exponents, strict=True))
 
-    def cool(shares: Tensor, step: Draw) -> Tensor:
+    def cool(shares: Tensor, step: SamplingStep) -> Tensor:
         if step.level not in exponent_of:
             return shares
         has_tone = step.coarser[:, NOTE, None] > 0
@@ -85,10 +91,10 @@ def cool_fine_shapes(layout: FrameLayout) -> Policy:
     return cool
 
 
-def truncation(temperature: float, top_k: int, top_p: float) -> Policy:
+def truncation(temperature: float, top_k: int, top_p: float) -> LogitsProcessor:
     """Temperature, top-k (0: all) and top-p, for tone levels at most `TONE_TOP_P`."""
 
-    def truncate(shares: Tensor, step: Draw) -> Tensor:
+    def truncate(shares: Tensor, step: SamplingStep) -> Tensor:
         most = min(top_p, TONE_TOP_P.get(step.level, top_p))
         if (temperature, top_k, most) == (1.0, 0, 1.0):
             return shares
@@ -107,17 +113,17 @@ def truncation(temperature: float, top_k: int, top_p: float) -> Policy:
     return truncate
 
 
-def keep(codes: Tensor) -> Policy:
+def keep(codes: Tensor) -> LogitsProcessor:
     """Keep codes `[count, F, Q]`, and sample where they are -1."""
 
-    def kept(shares: Tensor, step: Draw) -> Tensor:
+    def kept(shares: Tensor, step: SamplingStep) -> Tensor:
         own = codes[step.rows, step.frame, step.level]
         return torch.where(own[:, None] < 0, shares, only(own.clamp_min(0), shares))
 
     return kept
 
 
-def pull_to(codebooks: Sequence[Tensor], codes: Tensor, strength: float) -> Policy:
+def pull_to(codebooks: Sequence[Tensor], codes: Tensor, strength: float) -> LogitsProcessor:
     """Codeword guidance: weigh codes by the squared distance of their codewords to a recording's codewords.
 
     `codebooks` holds `[V, D]` for each level, `codes` are `[F, Q]`. Distances are relative to the mean squared distance
@@ -126,7 +132,7 @@ def pull_to(codebooks: Sequence[Tensor], codes: Tensor, strength: float) -> Poli
     exponent = PULL * (1 - strength)
     spreads = [2 * (book - book.mean(dim=0)).square().sum(dim=1).mean() for book in codebooks]
 
-    def pull(shares: Tensor, step: Draw) -> Tensor:
+    def pull(shares: Tensor, step: SamplingStep) -> Tensor:
         codebook = codebooks[step.level]
         distances = (codebook - codebook[codes[step.frame, step.level]]).square().sum(dim=1)
         weights = (-exponent * distances / spreads[step.level].clamp_min(1e-12)).exp()
@@ -136,14 +142,14 @@ def pull_to(codebooks: Sequence[Tensor], codes: Tensor, strength: float) -> Poli
     return pull
 
 
-def near_to(words: Sequence[Tensor], wanted: Tensor, deviation: float = NEAR_DB) -> Policy:
+def near_to(words: Sequence[Tensor], wanted: Tensor, deviation: float = NEAR_DB) -> LogitsProcessor:
     """Codeword guidance to target sums `wanted` `[count, F, M]` in dB; free where NaN, and after the last frame.
 
     `words` holds the contributions `[V, M]` of each spectral level's codewords; `deviation` is the standard deviation
     of the sum from its target.
     """
 
-    def near(shares: Tensor, step: Draw) -> Tensor:
+    def near(shares: Tensor, step: SamplingStep) -> Tensor:
         if step.level < SHAPE or step.frame >= wanted.shape[1]:
             return shares
         *coarser, own = words[: 1 + step.level - SHAPE]
@@ -158,7 +164,7 @@ def near_to(words: Sequence[Tensor], wanted: Tensor, deviation: float = NEAR_DB)
     return near
 
 
-def follow(courses: Tensor, codebook_size: int, in_time: Sequence[bool]) -> Policy:
+def follow(courses: Tensor, codebook_size: int, in_time: Sequence[bool]) -> LogitsProcessor:
     """Set the loudness to contours `[count, F]` of tokens, with EOS after the end.
 
     A sound ends earlier once it is soft and the prior is sure of the end, unless it is `in_time`.
@@ -166,7 +172,7 @@ def follow(courses: Tensor, codebook_size: int, in_time: Sequence[bool]) -> Poli
     may_end = ~torch.tensor(in_time)
     eos = eos_token(codebook_size)
 
-    def of_course(shares: Tensor, step: Draw) -> Tensor:
+    def of_course(shares: Tensor, step: SamplingStep) -> Tensor:
         if step.level:
             return shares
         tokens = courses[step.rows, step.frame]

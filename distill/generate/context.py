@@ -16,14 +16,14 @@ from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.faults import Fault, FaultFinder, Samples
 from distill.generate.motion import Motions
-from distill.generate.refusals import ONLY, Choice, of_other_label
+from distill.generate.rejection import ONLY, Choice, of_other_label
 from distill.generate.selection.choice import by_odds
 from distill.generate.selection.critic import Critic, Likeness
 from distill.generate.selection.traits import TraitMeter
 from distill.generate.tuner import Tuner
 from distill.notes import note_name
 from distill.novelty.reference import Reference, evenly
-from distill.novelty.verdict import Judge, Novelty
+from distill.novelty.verdict import Novelty, NoveltyScorer
 from distill.prior.base import Prior
 from distill.prior.courses import MOST_COURSES
 from distill.text import one_line, positions_of
@@ -42,7 +42,7 @@ class Recorded:
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class GenerationContext:
     """Codec and prior for generation, and the reference of training recordings for scoring, if known.
 
     `path` is the model file. A one-shot model, made from one recording without training, has that recording in `single`
@@ -61,9 +61,9 @@ class Source:
     critic: Critic | None = None  # None if the model has few training recordings
 
     @cached_property
-    def judge(self) -> Judge | None:
+    def scorer(self) -> NoveltyScorer | None:
         """Novelty scorer against the training recordings; None without a reference."""
-        return None if self.reference is None else Judge(self.reference, self.codec)
+        return None if self.reference is None else NoveltyScorer(self.reference, self.codec)
 
     @cached_property
     def finder(self) -> FaultFinder | None:
@@ -91,7 +91,7 @@ class Source:
 
     def novelty(self, sounds: Sequence[Codes]) -> Sequence[Novelty | None]:
         """Return the novelty of sounds, given their codes `[F, Q]`; None for each without a reference."""
-        return [None] * len(sounds) if self.judge is None else self.judge(sounds)
+        return [None] * len(sounds) if self.scorer is None else self.scorer(sounds)
 
     def faults(
         self, sounds: Sequence[Codes], samples: Sequence[Samples], kinds: Sequence[Fault]
@@ -125,16 +125,23 @@ class Source:
         """Motion of the recordings of the prior's loudness contours; None if their codes are not known."""
         if self.prior.courses is None or not self._recordings:
             return None
-        codes, frames = evenly(list(self._recordings.values()), MOST_COURSES), self.prior.courses.frames
+        codes, frames = (
+            evenly(list(self._recordings.values()), MOST_COURSES),
+            self.prior.courses.frames,
+        )
         # A contour may be longer than the codes, because the recording's end is held out.
-        are_these = len(codes) == len(frames) and all(len(own) <= long for own, long in zip(codes, frames, strict=True))
+        are_these = len(codes) == len(frames) and all(
+            len(own) <= long for own, long in zip(codes, frames, strict=True)
+        )
         labels = list(map(int, self.prior.courses.labels.tolist()))
         return Motions(self.codec, codes, labels) if are_these else None
 
     @property
     def sample_rate(self) -> int:
         """Default sample rate of sounds: the single recording's for a one-shot model, else the codec's."""
-        return self.codec.spectrogram.sample_rate if self.single is None else self.single.sample_rate
+        return (
+            self.codec.spectrogram.sample_rate if self.single is None else self.single.sample_rate
+        )
 
     @cached_property
     def is_stereo(self) -> bool:
@@ -157,14 +164,20 @@ class Source:
         """Codes `[F, Q]` of the model's recordings by path; empty if not known."""
         if self.single is not None:
             return {self.path.name: self.single.codes}
-        return {} if self.reference is None else dict(zip(self.reference.names, self.reference.codes, strict=True))
+        return (
+            {}
+            if self.reference is None
+            else dict(zip(self.reference.names, self.reference.codes, strict=True))
+        )
 
     def labelled(self, number: int) -> list[NDArray[np.integer]]:
         """Codes `[F, Q]` of the recordings with a label; labels count from 1."""
         label = self.labels[number - 1]
         return [codes for path, codes in self._recordings.items() if dirname(path) == label]
 
-    def transposed(self, recorded: Recorded, semitones: float, note: float | None) -> tuple[Codes, list[float]]:
+    def transposed(
+        self, recorded: Recorded, semitones: float, note: float | None
+    ) -> tuple[Codes, list[float]]:
         """Codes `[F, Q]` of a recording transposed by `semitones`, or to `note`, and its new pitch in a list.
 
         The list is empty if the pitch is unclear. Raises ParamsError if the recording has no tones, or if `note` is
@@ -179,7 +192,9 @@ class Source:
                 )
             semitones = note - pitch
         if not self.codec.pitches(codes).isfinite().any():
-            raise ParamsError("transpose: expected a recording with tones, found none; leave transpose out")
+            raise ParamsError(
+                "transpose: expected a recording with tones, found none; leave transpose out"
+            )
         moved: Codes = self.codec.transposed(codes, semitones).numpy()
         return moved, [] if pitch is None else [pitch + semitones]
 
