@@ -90,7 +90,7 @@ def code_corpus(
         cache = Cache(work, work_version("encode_codes", codec_sha256, codec.device.type))
         samples = Corpus(
             corpus.folder.absolute(), corpus.sample_rate, ()
-        )  # sent to workers, without the list of entries
+        )  # workers need no entries
         show = _Shown(progress, len(plan.recordings))
         encode = partial(_encode_block, codec, samples)
         paths = map_cached(encode, plan.blocks, _key, executor, cache, show, [samples.folder])

@@ -130,7 +130,7 @@ class Window:
 
 
 def covering_windows(lengths: Sequence[int], context_frames: int) -> list[Window]:
-    """Consecutive windows in which every frame except a sequence's first is a target exactly once."""
+    """Consecutive windows: every frame of a sequence, except the first, is a target exactly once."""
     return [
         Window(index, start, min(start + context_frames, length - 1))
         for index, length in enumerate(lengths)

@@ -150,7 +150,7 @@ class Prior(nn.Module):
         raise NotImplementedError
 
     def window_start(self, frames: int) -> int:
-        """Start of the window from which the next frame is predicted, after `frames` frames including BOS."""
+        """Start of the window for predicting the next frame, after `frames` frames including BOS."""
         return window_start(frames, self.context_frames)
 
     def start(self, labels: Tensor, position: int = 0) -> Any:

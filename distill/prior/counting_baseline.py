@@ -95,7 +95,7 @@ class CountingModel:
 def _lately(own: Codes, decay: float) -> tuple[Probabilities, Probabilities]:
     """Decaying count `[F]` of each code among the codes before it, and the decaying total `[F]` of all codes."""
     counts: Probabilities = np.zeros(len(own))
-    seen: dict[int, int] = {}  # frame in which a code occurred last
+    seen: dict[int, int] = {}  # latest frame with each code
     for frame, code in enumerate(own.tolist()):
         if code in seen:
             counts[frame] = decay ** (frame - seen[code] - 1) * (1 + decay * counts[seen[code]])

@@ -18,7 +18,7 @@ from distill.codes.sequences import (
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import sha256_text
 
-TRUST = 4.0  # occurrences at which a context weighs as much as the distribution without it
+TRUST = 4.0  # occurrences at which a context weighs the same as the unigrams
 PRIOR_COUNT = 1.0  # pseudo-count of all codes together
 COUNTED_FRAMES = 1 << 15  # frames of all views in memory at once, roughly
 
@@ -208,8 +208,8 @@ class CountExperts(nn.Module):
 
     A product of experts, as in context mixing: the network need only learn what the counts miss. A weight is the sum
     of a bias per level, a coefficient times the evidence of the context, and a linear function of the hidden state.
-    Generation uses tables of all training recordings. In training, counts of a recording must not predict the
-    recording itself, so `set_tables` also takes tables that leave out its fold.
+    The tables count all training recordings. In training, counts of a recording must not predict the recording itself,
+    so `set_tables` also takes tables that leave out its fold.
     """
 
     unigram: Tensor

@@ -109,8 +109,8 @@ def look_up(table: Tensor, codes: Tensor) -> Tensor:
 class HistoryDropout(nn.Module):
     """Dropout of the finer levels of input frames, from a random level on.
 
-    A thinner history predicts less, so the prior relies more on labels. Each window draws its proportion of affected
-    frames between 0 and 2 `p` (`p` at most 0.5). The first frame is kept.
+    A thinner history is a weaker predictor, so the prior relies more on labels. Each window draws its proportion of
+    affected frames between 0 and 2 `p` (`p` at most 0.5). The first frame is kept.
     """
 
     def __init__(self, p: float) -> None:

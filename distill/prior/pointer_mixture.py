@@ -72,7 +72,7 @@ class PointerMixture(nn.Module):
             ages = self.age_scores(positions[-count:, None] - positions, reach)
             return self._history(frames[:, -count:], frames, previous_frames(frames), ages)
         earlier, padding = frames.shape[1] - count, -count % reach
-        # Each block may copy from itself and the one before it.
+        # Each block may copy from itself and the previous block.
         padded = nn.functional.pad(
             frames, (0, 0, reach + 1 - earlier, padding), value=self.codebook_size
         )

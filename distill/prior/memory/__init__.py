@@ -1,1 +1,1 @@
-"""`architecture: memory`: as `frame`, with a memory in each block and retrieval, for long recordings."""
+"""`architecture: memory`: `frame` plus a memory in each block and retrieval, for long recordings."""

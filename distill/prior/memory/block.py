@@ -1,13 +1,13 @@
-"""Blocks with sliding-window attention and a long memory, in a state of constant size.
+"""Blocks with sliding-window attention and a long memory, with a state of constant size.
 
-What the memory retrieves of earlier positions gates the output of attention (memory as a gate: Behrouz et al. 2025,
-Titans, section 4.2). The memory has two parts.
+Values retrieved from the memory gate the output of attention (memory as a gate: Behrouz et al. 2025, Titans,
+section 4.2). The memory has two parts.
 
-- A matrix of keys, `M_t = M_p + sum k k'`, projects queries, `q' = M_t q / n_t` with `n_t = n_p + sum |k|^2`. Each
-  shard resets both sums to sums of persistent keys (Li et al. 2025, TNT). The trace of `M_t` is `n_t`, so that the
-  norm of `q'` does not grow with the number of keys.
-- A matrix of values by keys, `S_t = sum phi(k) v'`, is what is retrieved from. Each shard resets some of its heads;
-  the others carry what earlier shards wrote, as a constant.
+- The key matrix `M_t = M_p + sum k k'` projects queries: `q' = M_t q / n_t` with `n_t = n_p + sum |k|^2`. Each shard
+  resets both sums to `M_p` and `n_p`, computed from persistent keys (Li et al. 2025, TNT). The trace of `M_t` is `n_t`,
+  so the norm of `q'` does not grow with the number of keys.
+- The value matrix `S_t = sum phi(k) v'` holds the values to retrieve. Each shard resets some of its heads; the others
+  keep the values of earlier shards, as constants.
 
 No gradient crosses a shard boundary, neither through the window nor through the memories.
 """
@@ -27,21 +27,16 @@ from distill.prior.attention import window_attention, without_autocast
 from distill.prior.frame import DepthShape
 from distill.prior.transformer import INIT_STD, Block, RotaryEmbedding, Rotation, initialise
 
-DEGREE = 2  # of the feature map of keys; with keys of size 32, 100 values can be told apart
-TAPS = (
-    0.1,
-    0.2,
-    0.4,
-    1.0,
-)  # initial weights of the last positions in a key or query, the newest last
+DEGREE = 2  # of the feature map of keys; keys of size 32 can address 100 distinct values
+TAPS = (0.1, 0.2, 0.4, 1.0)  # initial weights of the last positions in a key or query, newest last
 MIN_NORM = 1e-8
-WINDOWS_PER_SHARD = 8  # at least: gradients stop where a shard begins
+WINDOWS_PER_SHARD = 8  # minimum: gradients stop at shard boundaries
 
 
 class MemoryShape(DepthShape):
-    """`PriorShape` of a `MemoryPrior`; sizes in frames, of a key in features.
+    """`PriorShape` of a `MemoryPrior`. Lengths are in frames, `key_size` in features.
 
-    Attention sees `context_frames`; `span_frames` is the longest sequence that the prior is trained on.
+    Attention spans `context_frames`; `span_frames` is the longest training sequence.
     """
 
     architecture: Literal["memory"] = "memory"
@@ -58,7 +53,7 @@ class MemoryShape(DepthShape):
         codeword_size: int,
         labels: Sequence[str] = (),
     ) -> Self:
-        """See `PriorShape`. Raises ParamsError for a context longer than an eighth of a shard."""
+        """See `PriorShape`. Raises ParamsError if the context is longer than an eighth of a shard."""
         shape = super().of(settings, codes, codeword_size, labels)
         if WINDOWS_PER_SHARD * shape.context_frames > shape.shard_length:
             seconds = shape.shard_length / WINDOWS_PER_SHARD / codes.frame_rate
@@ -73,8 +68,8 @@ class MemoryShape(DepthShape):
 def features(x: Tensor, degree: int) -> Tensor:
     """Polynomial feature map: `features(x) . features(y) = (x . y) ** degree`.
 
-    Vectors `[..., d]` to `x` itself for degree 1 and to its `d (d + 1) / 2` monomials for degree 2 (Behrouz et al.
-    2025, Atlas, section 3.1, without lower degrees).
+    Maps `x` `[..., d]` to itself for degree 1, and to its `d (d + 1) / 2` scaled monomials for degree 2 (Behrouz et
+    al. 2025, Atlas, section 3.1, without lower degrees).
     """
     if degree == 1:
         return x
@@ -90,13 +85,13 @@ def associate(
 ) -> tuple[Tensor, Tensor]:
     """Write and read a memory at every position: `S_t = S_(t - 1) + phi(k_t) v_t'`, `o_t = phi(q_t)' S_t`.
 
-    Queries and keys `[..., T, d]`, values `[..., T, e]`, and the memory before them `[..., features, e]`. Returns the
-    values read `[..., T, e]` and the memory after them. The chunkwise form of linear attention (Yang et al. 2024, GLA,
-    section 4) has no loop over positions; `chunk_size` changes the result by rounding only.
+    Queries and keys are `[..., T, d]`, values `[..., T, e]`, and the initial memory `[..., features, e]`. Returns the
+    values read `[..., T, e]` and the final memory. The chunkwise form of linear attention (Yang et al. 2024, GLA,
+    section 4) has no loop over positions; `chunk_size` affects only rounding.
     """
-    memory = memory.to(value.dtype)  # from bf16 where it was computed under autocast
+    memory = memory.to(value.dtype)  # may be bf16, if computed under autocast
     if query.shape[-2] == 1 and torch.is_inference_mode_enabled():
-        # In sampling the memory changes in place: a copy of it would take most of the time.
+        # In sampling the memory changes in place: copying it would take most of the time.
         flat = memory.flatten(0, -3).baddbmm_(
             features(key, degree).flatten(0, -3).mT, value.flatten(0, -3)
         )
@@ -109,7 +104,7 @@ def associate(
 def chunk_by_chunk(
     query: Tensor, key: Tensor, value: Tensor, memory: Tensor, chunk_size: int, degree: int
 ) -> tuple[Tensor, Tensor]:
-    """`associate` with a loop over chunks, whose memories stay in a CPU's cache."""
+    """`associate` with a loop over chunks, which keeps memories in a CPU's cache."""
     parts = (query, key, value, features(query, degree), features(key, degree))
     read = []
     for q, k, v, q_features, k_features in zip(
@@ -123,7 +118,7 @@ def chunk_by_chunk(
 def chunks_in_parallel(
     query: Tensor, key: Tensor, value: Tensor, memory: Tensor, chunk_size: int, degree: int
 ) -> tuple[Tensor, Tensor]:
-    """`associate` with all chunks in parallel, for few launches on a GPU."""
+    """`associate` with all chunks in parallel, for few kernel launches on a GPU."""
     length = query.shape[-2]
     padding = (0, 0, 0, -length % chunk_size)  # zeros add nothing to a memory
     query, key, value = (
@@ -139,7 +134,7 @@ def chunks_in_parallel(
 
 
 def _read_within(query: Tensor, key: Tensor, value: Tensor, degree: int) -> Tensor:
-    """Reads of each position from earlier positions of the same chunk and itself."""
+    """Values that each position reads from the positions up to itself in the same chunk."""
     scores = query @ key.mT
     return scores.pow(degree).tril() @ value
 
@@ -160,15 +155,15 @@ class BlockState(NamedTuple):
     values: Tensor  # [B, H, d (d + 1) / 2, D / H], S_t
     recent: Tensor  # [B, 2, H, P, D / H], keys and values of the last positions, at most window - 1
     tail: Tensor  # [B, 4, D], the last inputs of the memory
-    gates: Tensor  # [B, T, D], of the newest positions
+    gates: Tensor  # [B, T, D], at the newest positions
 
     def rows(self, rows: Tensor) -> "BlockState":
-        """The state of the sequences with these indices."""
+        """State of the sequences with these indices."""
         return BlockState(*(part[rows] for part in self))
 
 
 class PersistentMemory(nn.Module):
-    """Learnt keys `[H, num_keys, d]` that every shard begins with."""
+    """Learnt keys `[H, num_keys, d]` at the start of every shard."""
 
     def __init__(self, num_heads: int, key_size: int) -> None:
         super().__init__()
@@ -178,9 +173,9 @@ class PersistentMemory(nn.Module):
 def project(
     query: Tensor, key: Tensor, sums: tuple[Tensor, Tensor], chunk_size: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Add keys `[B, H, T, d]` of one shard to `M_t` and `n_t`, and project queries onto the keys so far at each of T.
+    """Add keys `[B, H, T, d]` of a shard to `sums`, `M_t` and `n_t`, and project each query onto the keys so far.
 
-    Returns projected queries `[B, H, T, d]` and both sums.
+    Returns the projected queries `[B, H, T, d]` and both new sums.
     """
     projected, matrix = associate(query, key, key, sums[0], chunk_size, 1)
     norms = sums[1][..., None] + key.square().sum(dim=-1).cumsum(dim=-1)
@@ -188,10 +183,10 @@ def project(
 
 
 class LongMemory(nn.Module):
-    """The memory of a block: what it reads of earlier positions becomes gates.
+    """Memory of a block, which turns values retrieved from earlier positions into gates.
 
-    The key of a value is computed from the positions before it, so that a query from similar positions retrieves what
-    came next. Half of the heads carry what earlier shards wrote.
+    The key of a value is computed from the positions before it, so a query from similar positions retrieves their
+    continuation. Half of the heads keep the values of earlier shards.
     """
 
     def __init__(self, shape: MemoryShape) -> None:
@@ -210,7 +205,7 @@ class LongMemory(nn.Module):
         self.persistent = PersistentMemory(shape.num_heads, shape.key_size)
         self.up = nn.Linear(width + key_width, 2 * width, bias=False)
         self.down = nn.Linear(width, width)
-        self.ablated = False  # zeros are read in place of the memory
+        self.ablated = False  # if True, reads return zeros
         for part in (self.to_query, self.to_value, self.write):
             nn.init.normal_(part.weight, std=INIT_STD)
         self.to_key.load_state_dict(
@@ -218,7 +213,7 @@ class LongMemory(nn.Module):
         )  # similar positions match from the first step on
         for part in (self.up, self.down):  # gates depend on the memory from the first step on
             nn.init.normal_(part.weight, std=part.weight.shape[1] ** -0.5)
-        nn.init.constant_(self.down.bias, 2.0)  # attention passes
+        nn.init.constant_(self.down.bias, 2.0)  # gates start open
 
     def initial_state(self, batch_size: int) -> BlockState:
         """State before the first position."""
@@ -234,7 +229,7 @@ class LongMemory(nn.Module):
         )
 
     def begin_shard(self, state: BlockState) -> BlockState:
-        """State at the beginning of a shard, from the state at the end of the previous shard."""
+        """Turn the state at the end of a shard into the state at the start of the next."""
         keys = self.persistent.keys
         is_carried = torch.arange(self.num_heads, device=keys.device) < (self.num_heads + 1) // 2
         return state._replace(
@@ -246,7 +241,7 @@ class LongMemory(nn.Module):
         )
 
     def forward(self, x: Tensor, state: BlockState) -> BlockState:
-        """State with the gates of inputs `[B, T, D]` of one shard, after they were written."""
+        """Write inputs `[B, T, D]` of one shard to the memory and return the new state, with their gates."""
         inputs, chunk_size = torch.cat([state.tail.to(x.dtype), x], dim=1), self.chunk_size
         query, key, value = self._addresses(x, sum_of_taps(inputs, self.taps))
         with without_autocast(x.device.type):
@@ -256,7 +251,7 @@ class LongMemory(nn.Module):
         return BlockState(matrix, norm, values, state.recent, inputs[:, -len(TAPS) :], gates)
 
     def _addresses(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys `[B, H, T, d]` and values `[B, H, T, D / H]` of `[B, T, D]` and taps' sums `[B, 1 + T, D]`."""
+        """Queries and keys `[B, H, T, d]`, values `[B, H, T, D / H]`. `x`: `[B, T, D]`; `context`: `[B, 1 + T, D]`."""
         dtype = self.taps.dtype  # of the parameters, also under autocast
         query, key = (
             self._heads(self.to_query(context[:, 1:])),
@@ -273,7 +268,7 @@ class LongMemory(nn.Module):
         )
 
     def _gate_logits(self, values: Tensor, queries: Tensor) -> Tensor:
-        """Logits `[B, T, D]` from values read `[B, H, T, D / H]` and projected queries `[B, H, T, d]`."""
+        """Gate logits `[B, T, D]` from retrieved values `[B, H, T, D / H]` and projected queries `[B, H, T, d]`."""
         if self.ablated:
             values, queries = torch.zeros_like(values), torch.zeros_like(queries)
         values = values * (values.square().mean(dim=-1, keepdim=True) + 1.0).rsqrt()
@@ -298,7 +293,7 @@ class AtlasMAGBlock(Block):
         self.memory = LongMemory(shape)
 
     def run(self, x: Tensor, state: BlockState, rotation: Rotation) -> tuple[Tensor, BlockState]:
-        """Positions `[B, T, D]` of one shard to outputs `[B, T, D]`, and the state after them."""
+        """Map positions `[B, T, D]` of one shard to outputs `[B, T, D]` and the state after them."""
         inputs = self.attention_norm(x)
         query, key, value = self.heads(inputs, rotation)
         recent = torch.cat([state.recent.to(key.dtype), torch.stack([key, value], dim=1)], dim=3)
@@ -326,7 +321,7 @@ class MemoryStack(nn.Module):
 
     @property
     def reach(self) -> int:
-        """Receptive field in positions without the memories."""
+        """Receptive field without the memories, in positions."""
         return len(self.blocks) * (self.shape.context_frames - 1 + len(TAPS) - 1) + 1
 
     def initial_state(self, batch_size: int) -> list[BlockState]:
@@ -338,7 +333,7 @@ class MemoryStack(nn.Module):
     def forward(
         self, x: Tensor, states: Sequence[BlockState], position: int
     ) -> tuple[Tensor, list[BlockState]]:
-        """Run positions `[B, T, D]` of one shard, from index `position` on. Returns `[B, T, D]` and the states after."""
+        """Run positions `[B, T, D]` of one shard, from index `position` on. Returns `[B, T, D]` and the new states."""
         rotation, after = self.rotary(position, x.shape[1], x.device), []
         for block, state in zip(cast(list[AtlasMAGBlock], list(self.blocks)), states, strict=True):
             before = (

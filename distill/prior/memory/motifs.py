@@ -1,6 +1,6 @@
-"""Sequences of motifs among real frames, for lessons and for probes of what a memory finds again.
+"""Sequences of recurring motifs among real frames, for training and probing a memory.
 
-Motifs for training begin with an even code, those for probes with an odd one, so that they never overlap.
+Training motifs start with an even code and probe motifs with an odd code, so they never overlap.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ Frames = NDArray[np.int64]
 
 
 class FrameSource:
-    """Real frames to place between motifs, and the frequency of each code to draw motifs from."""
+    """Real frames to place between motifs, and code frequencies for sampling motifs."""
 
     def __init__(self, recordings: Sequence[Codes], codebook_sizes: Sequence[int]) -> None:
         self.recordings = recordings
@@ -30,7 +30,7 @@ class FrameSource:
         self.shares = [np.bincount(level, minlength=size) / len(frames) for level, size in levels]
 
     def excerpt(self, rng: Generator, count: int) -> Frames:
-        """Take `count` real frames `[count, Q]` of one recording or, where it is shorter, of several."""
+        """Take `count` real frames `[count, Q]` from a random recording, or from several if it is too short."""
         parts = [np.zeros((0, len(self.shares)), dtype=np.int64)]
         while count > 0:
             recording = self.recordings[int(rng.integers(len(self.recordings)))]
@@ -40,14 +40,12 @@ class FrameSource:
         return np.concatenate(parts)
 
     def motifs(self, rng: Generator, count: int, parity: int) -> Frames:
-        """Draw motifs `[count, MOTIF_FRAMES, Q]` by code frequency; the first code of each has `parity` 0 or 1."""
+        """Sample motifs `[count, MOTIF_FRAMES, Q]` by code frequency; the first code of each has `parity` 0 or 1."""
         drawn = [rng.choice(len(share), (count, MOTIF_FRAMES), p=share) for share in self.shares]
         motifs = np.stack(drawn, axis=2)
         has_parity = np.arange(len(self.shares[0])) % 2 == parity
         first = np.where(has_parity, self.shares[0], 0)
-        if (
-            not first.any()
-        ):  # where no code of that parity is in use, all of them are equally likely
+        if not first.any():  # if no code of that parity is in use, sample them uniformly
             first = has_parity.astype(np.float64)
         motifs[:, 0, 0] = rng.choice(len(first), count, p=first / first.sum())
         return motifs
@@ -56,10 +54,10 @@ class FrameSource:
 def motif_sequence(
     rng: Generator, source: FrameSource, count: int, distance: int
 ) -> tuple[Frames, NDArray[np.bool_]]:
-    """Draw `count` motifs, then `distance` real frames, then the same motifs in another order; real frames between.
+    """Make a sequence of `count` motifs, `distance` real frames, and the same motifs shuffled, with gaps between.
 
-    Returns `frames` `[T, Q]` and, of each, whether it is of the value of a motif's second occurrence. All sequences
-    have one length: torch keeps kernels for each length in memory.
+    Returns `frames` `[T, Q]` and a mask `[T]`: True in the value of a motif's second occurrence. All sequences have the
+    same length, because torch keeps kernels for each length in memory.
     """
     motifs = source.motifs(rng, count, 0)
     order = [*range(count), *rng.permutation(count).tolist()]
@@ -76,10 +74,10 @@ def motif_sequence(
 def haystack(
     rng: Generator, source: FrameSource, count: int, distance: int
 ) -> tuple[Frames, Frames]:
-    """Draw `count` motifs with real frames between them, and `distance` more after the last.
+    """Make a sequence of `count` motifs with real frames between them, and `distance` more real frames at the end.
 
-    Returns `frames` `[T, Q]` and twice as many motifs `[2 * count, MOTIF_FRAMES, Q]`: first the motifs of the sequence, in
-    order, then an equal number that do not occur in it.
+    Returns `frames` `[T, Q]` and motifs `[2 * count, MOTIF_FRAMES, Q]`: the motifs of the sequence in order, then
+    `count` motifs that do not occur in it.
     """
     motifs = source.motifs(rng, 2 * count, 1)
     parts = []
@@ -89,6 +87,6 @@ def haystack(
 
 
 def with_bos(frames: Frames, codebook_size: int) -> Tensor:
-    """`frames` `[T, Q]` after BOS as a batch of one, `[1, 1 + T, Q]`."""
+    """Prepend BOS to `frames` `[T, Q]` and add a batch dimension: `[1, 1 + T, Q]`."""
     codes = torch.from_numpy(frames)
     return torch.cat([torch.full_like(codes[:1], bos_token(codebook_size)), codes])[None]

@@ -1,4 +1,4 @@
-"""`architecture: memory`: as `frame`, with windowed attention, long memories and retrieval."""
+"""`architecture: memory`: `frame` plus sliding-window attention, long memories and retrieval."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +15,9 @@ from distill.prior.frame import FramePrior, FrameState
 from distill.prior.memory.block import BlockState, LongMemory, MemoryShape, MemoryStack, shards
 from distill.prior.memory.retrieval import Found, Retrieval, RetrievalIndex, RetrievalState
 
-KEPT_SHARDS = 4  # longer sequences recompute activations for the backward pass
+KEPT_SHARDS = 4  # sequences with more shards recompute activations in the backward pass
 
-# The two mechanisms of a memory: the memories of the blocks, and what is retrieved by hashing.
+# The two mechanisms of memory: the memories of the blocks, and retrieval by hashing.
 Mechanisms = frozenset[type[nn.Module]]
 BLOCKS: Mechanisms = frozenset({LongMemory})
 RETRIEVAL: Mechanisms = frozenset({Retrieval})
@@ -29,7 +29,7 @@ class MemoryFrameState(FrameState):
 
     blocks: list[BlockState]
     retrieval: RetrievalState | RetrievalIndex
-    found: Found | None = None  # of retrieval, at each newest frame
+    found: Found | None = None  # retrieved frames, at each newest frame
 
     def keep(self, rows: Tensor) -> None:
         """Keep only the sequences with these indices, or repeat them."""
@@ -43,8 +43,8 @@ class MemoryFrameState(FrameState):
 class MemoryPrior(FramePrior):
     """A `FramePrior` with a `MemoryStack` over frames and `Retrieval` of frames from earlier similar contexts.
 
-    Attention sees `context_frames` frames. Sequences may have any length: the state has a constant size, but for the
-    frames to retrieve, up to a limit. `gates` `[layers, B, T, D]`, with gradient, come from the last `forward`.
+    Attention spans `context_frames`. Sequences may have any length: the state has a constant size, except for the
+    frames to retrieve, which are limited. `gates` `[layers, B, T, D]`, with gradient, come from the last `forward`.
     """
 
     gates: Tensor
@@ -87,7 +87,7 @@ class MemoryPrior(FramePrior):
         return self.logits(targets, state), state
 
     def window_start(self, frames: int) -> int:  # noqa: ARG002
-        """See `Prior`. There is one window, which never ends."""
+        """See `Prior`. A single window holds the whole sequence."""
         return 0
 
     def _state(
@@ -129,7 +129,7 @@ class MemoryPrior(FramePrior):
 
 @contextmanager
 def ablated(network: nn.Module, mechanisms: Mechanisms = BLOCKS | RETRIEVAL) -> Iterator[None]:
-    """Ablate mechanisms of the memory of a network within the context: both, or those given."""
+    """Ablate the given mechanisms of a network's memory (default: both) within the context."""
     every = (part for part in network.modules() if isinstance(part, LongMemory | Retrieval))
     memories = [part for part in every if type(part) in mechanisms]
     for memory in memories:

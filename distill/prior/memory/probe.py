@@ -1,4 +1,4 @@
-"""Probes of what a memory finds: needles in haystacks, with each of its mechanisms ablated, and what is expected."""
+"""Needle-in-a-haystack probes of a memory, with ablations of each mechanism, and thresholds for a working memory."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -19,15 +19,16 @@ from distill.prior.memory.network import (
 )
 
 DISTRACTORS = 100
-HAYSTACKS, QUESTIONS = 2, 16  # needles in each haystack, from the first motif to the last
-RETRIEVED = 0.8  # share of needles that a working memory retrieves
-CONTROL = (
-    0.2  # above chance, what a control finds at most; a probe of few needles varies by this much
-)
+HAYSTACKS, QUESTIONS = (
+    2,
+    16,
+)  # number of haystacks, and of needles in each, spread from the first motif to the last
+RETRIEVED = 0.8  # minimum proportion of needles that a working memory retrieves
+CONTROL = 0.2  # maximum of a control above chance: the sampling error of a probe with few needles
 
 FIGURES = ("top1", "ranked", "in_situ")
 NOTHING: Mechanisms = frozenset()
-# Ablated parts, by suffix of metric names: without retrieval only the memories of the blocks are left.
+# Suffix of the metric's name, and the ablated mechanisms. `_retrieval_ablated` leaves only the memories of the blocks.
 ABLATIONS = {
     "": NOTHING,
     "_ablated": BLOCKS | RETRIEVAL,
@@ -37,7 +38,7 @@ ABLATIONS = {
 
 
 def memory_line(metrics: Mapping[str, float]) -> str:
-    """Sentence on what a memory is worth and retrieves, from the metrics of a prior; "" where it has none."""
+    """Summarise a memory's perplexity gain and probes from the metrics of a prior; "" without a memory."""
     if "probe/top1" not in metrics:
         return ""
     found = ", ".join(f"{name} {metrics[f'probe/{name}']:.2f}" for name in FIGURES)
@@ -54,13 +55,17 @@ def probe_memory(
     haystacks: int = HAYSTACKS,
     questions: int = QUESTIONS,
 ) -> dict[str, float]:
-    """Probe the memory of a prior in eval mode: retrieval of motifs (needles) in haystacks of frames of `source`.
+    """Measure how well a prior in eval mode retrieves motifs (needles) hidden among frames of `source` (haystacks).
 
-    They are beyond the reach of attention. `in_situ` is the mean cosine of the retrieval weights and the one-hot first
-    code, `top1` the proportion of needles whose first code is the most likely, `ranked` of those ranked first among all
-    motifs. The controls, without which that proves nothing: `in_situ_absent`, … of motifs that do not occur,
-    `in_situ_ablated`, … without the memory, and `chance`, the frequency of the commonest code. What each mechanism does:
-    `top1_blocks_ablated`, … by retrieval alone, `top1_retrieval_ablated`, … by the memories of the blocks alone.
+    The needles are beyond the reach of attention. Each metric averages over needles:
+
+    - `in_situ`: cosine similarity of the retrieval weights and the one-hot first code of a motif's value
+    - `top1`: whether that code is the most likely
+    - `ranked`: whether the frame is the likeliest among the motifs' first value frames
+
+    Controls: suffix `_absent` uses motifs that do not occur, `_ablated` disables the memory, and `chance` is the
+    frequency of the commonest code. `_blocks_ablated` leaves only retrieval; `_retrieval_ablated` leaves only the
+    memories of the blocks.
     """
     rng, every = np.random.default_rng(seed), []
     with fabric.autocast():
@@ -87,7 +92,7 @@ def probe_memory(
 
 
 def _hear(model: MemoryPrior, frames: Frames, mechanisms: Mechanisms) -> MemoryFrameState:
-    """State after the frames of a haystack, where `mechanisms` are ablated. Retrieval changes nothing in it."""
+    """State after the frames of a haystack, with `mechanisms` ablated. Ablating retrieval would not change it."""
     state = model.start(torch.zeros(1, dtype=torch.int64, device=model.bias.device))
     assert isinstance(state, MemoryFrameState)
     with ablated(model, mechanisms):
@@ -96,14 +101,14 @@ def _hear(model: MemoryPrior, frames: Frames, mechanisms: Mechanisms) -> MemoryF
 
 
 def _ask(model: MemoryPrior, heard: MemoryFrameState, motifs: Frames, questions: int) -> Tensor:
-    """`FIGURES` `[3]` of some of `motifs`, after their keys, among all motifs."""
+    """Metrics `FIGURES` `[3]`: append keys of some `motifs` to the haystack and rank the values of all motifs."""
     positions = np.linspace(0, len(motifs) - 1, questions).round().astype(int)
     others = np.stack([np.delete(np.arange(len(motifs)), position) for position in positions])
     queries = torch.from_numpy(motifs[positions]).to(model.bias.device)
     distractors = torch.from_numpy(motifs[others][:, :, KEY_FRAMES]).to(model.bias.device)
     candidates = torch.cat(
         [queries[:, None, KEY_FRAMES], distractors], dim=1
-    )  # the right one is first
+    )  # the correct candidate is first
     state = replace(heard)
     state.keep(torch.zeros(len(queries), dtype=torch.int64))
     model.advance(queries[:, :KEY_FRAMES], state, newest=1)
@@ -124,7 +129,7 @@ def _ask(model: MemoryPrior, heard: MemoryFrameState, motifs: Frames, questions:
 
 
 def shortcomings(probe: Mapping[str, float]) -> Iterator[str]:
-    """Failures of a probe, a few words each: needles not found, or controls found."""
+    """Describe each metric of a probe that misses its threshold: needles not retrieved, or controls retrieved."""
     for name in FIGURES:
         if not probe[name] >= RETRIEVED:
             yield f"{name} {probe[name]:.2f}, expected at least {RETRIEVED:.2f}"

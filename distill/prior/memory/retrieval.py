@@ -1,4 +1,4 @@
-"""Retrieval of frames that followed similar contexts long before, by locality-sensitive hashing."""
+"""Retrieval of earlier frames that followed similar contexts, by locality-sensitive hashing."""
 
 from typing import NamedTuple
 
@@ -10,27 +10,29 @@ from distill.prior.attention import without_autocast
 from distill.prior.frame import look_up
 from distill.prior.memory.block import TAPS, MemoryShape, sum_of_taps
 
-TABLES, BITS, SLOTS = 8, 12, 4  # hashes of a key, bits of each, newest frames found for each hash
+TABLES, BITS, SLOTS = 8, 12, 4  # hashes per key, bits per hash, newest frames retrieved per hash
 CAPACITY = 32768  # newest frames that can be retrieved
-EXACT_SCALE = 0.02  # cosine distance within which a match counts as exact and scores more
+EXACT_SCALE = (
+    0.02  # cosine distance over which the extra score of exact matches decays by a factor e
+)
 SCORE_PARAMETERS = ("level_scale", "sharpness", "agreement", "base_score", "exact_score")
 
 
 class RetrievalState(NamedTuple):
-    """Contexts and frames so far, the last `CAPACITY` of them at most."""
+    """Contexts and frames so far, at most the last `CAPACITY`."""
 
-    keys: Tensor  # [B, N, d], of the contexts of the frames
+    keys: Tensor  # [B, N, d], keys of the frames' contexts
     frames: Tensor  # [B, N, Q]
-    key: Tensor  # [B, d], of the next frame's context
+    key: Tensor  # [B, d], key of the next frame's context
     tail: Tensor  # [B, taps - 1, D], the last embedded inputs
 
     def rows(self, rows: Tensor) -> "RetrievalState":
-        """The state of the sequences with these indices."""
+        """State of the sequences with these indices."""
         return RetrievalState(*(part[rows] for part in self))
 
 
 class Found(NamedTuple):
-    """C frames found for each of T queries."""
+    """C frames retrieved for each of T queries."""
 
     frames: Tensor  # [B, T, C, Q], their codes
     similarity: Tensor  # [B, T, C], cosine of both contexts' keys
@@ -38,13 +40,14 @@ class Found(NamedTuple):
 
 
 class Retrieval(nn.Module):
-    """Weights of codes of frames that followed similar contexts, further back than `PointerMixture` reaches.
+    """Weights for the codes of frames that followed similar contexts, further back than `PointerMixture` reaches.
 
     The key of a frame is a unit vector computed from the frames before it. Keys match by locality-sensitive hashing:
-    equal signs in one of several sets of random projections (Charikar 2002; as in Reformer, Kitaev et al. 2020, section
-    2). Only the newest few matches are compared, so that a frame takes as long after hours as after seconds. The weight
-    of a frame depends on the similarity of keys and, for each level, on agreement with the coarser codes. A frame found
-    by several hashes counts for each. The projection to keys is learnt through these similarities.
+    all signs are equal in any of several sets of random projections (Charikar 2002; as in Reformer, Kitaev et al. 2020,
+    section 2). Only the newest few matches are compared, so a step takes the same time after hours as after seconds.
+
+    A frame's weight depends on the similarity of keys and, for each level, on agreement with the coarser codes. A frame
+    that matches by several hashes counts once for each. The projection to keys is learnt through these similarities.
     """
 
     def __init__(self, shape: MemoryShape) -> None:
@@ -59,14 +62,14 @@ class Retrieval(nn.Module):
         self.agreement = nn.Parameter(torch.ones(levels, levels))
         self.base_score = nn.Parameter(torch.full((levels,), 2.0))
         self.exact_score = nn.Parameter(torch.full((levels,), 3.0))
-        self.ablated = False  # all weights are zero
+        self.ablated = False  # if True, all weights are zero
         planes = torch.randn(key_size, TABLES * BITS, generator=torch.Generator().manual_seed(0))
         self.planes = nn.Buffer(planes, persistent=False)
         self.coarser = nn.Buffer(torch.ones(levels, levels).tril(-1), persistent=False)
         shares = torch.arange(self.vocabulary) < torch.tensor(shape.codebook_sizes)[:, None]
         self.shares = nn.Buffer(
             shares / shares.sum(dim=1, keepdim=True), persistent=False
-        )  # [Q, V + 2], of all codes
+        )  # [Q, V + 2], uniform
 
     def initial_state(self, batch_size: int) -> RetrievalState:
         """State before the first frame."""
@@ -83,9 +86,9 @@ class Retrieval(nn.Module):
         newest: int,
         one_by_one: bool,
     ) -> "tuple[RetrievalState | RetrievalIndex, Found]":
-        """State after `inputs` `[B, T, Q]`, and retrieved frames for the frames after the last `newest` inputs.
+        """Append `inputs` `[B, T, Q]` to the state, and retrieve frames for the successors of the last `newest` inputs.
 
-        `vectors` `[Q, V + 2, D]` are the input embeddings. Frames that come `one_by_one` are looked up in an index.
+        `vectors` `[Q, V + 2, D]` are the input embeddings. With `one_by_one`, the state becomes a `RetrievalIndex`.
         """
         with without_autocast(inputs.device.type):
             if isinstance(state, RetrievalState) and one_by_one and state.frames.shape[1]:
@@ -101,9 +104,10 @@ class Retrieval(nn.Module):
             ), found
 
     def weights(self, found: Found, codes: Tensor, levels: slice) -> Tensor:
-        """Weights `[B, T, L, V + 2]` of L `levels` of frames whose coarser codes are `codes`.
+        """Weights `[B, T, L, V + 2]` of L `levels`, given the coarser codes of their frames.
 
-        `codes` are `[B, T, Q]`, or the levels known so far. After one query all T frames are candidates for it.
+        `codes` are `[B, T, Q]`, or only the known levels. After a single query, the T frames of `codes` are candidates
+        for the next frame.
         """
         with without_autocast(codes.device.type):
             no_weights = self.taps.new_zeros(
@@ -123,17 +127,17 @@ class Retrieval(nn.Module):
             )
             candidates = found.frames[..., levels].expand_as(scores)
             is_code = found.valid[..., None] & (candidates < self.codebook_size)
-            # The bound is far from overflow.
+            # Clamp to avoid overflow.
             weights = scores.clamp_max(60.0).masked_fill(~is_code, -torch.inf).exp()
             return no_weights.scatter_add(3, candidates.transpose(2, 3), weights.transpose(2, 3))
 
     def table(self, vectors: Tensor) -> Tensor:
-        """Vectors of codes for keys: input embeddings `[Q, V + 2, D]` minus their mean, scaled for each level."""
+        """Code vectors for keys: input embeddings `[Q, V + 2, D]` minus their level's mean, scaled by level."""
         centred = vectors - torch.bmm(self.shares[:, None].to(vectors.dtype), vectors)
         return (centred * self.level_scale[:, None, None]).to(self.taps.dtype)
 
     def keys(self, table: Tensor, inputs: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys `[B, T, d]` of the contexts after each of `inputs` `[B, T, Q]`, which follow `tail`; the next tail."""
+        """Keys `[B, T, d]` of the contexts ending at each of `inputs` `[B, T, Q]`, after `tail`; and the next tail."""
         embedded = torch.cat([tail, look_up(table, inputs).sum(dim=2)], dim=1)
         keys = nn.functional.normalize(sum_of_taps(embedded, self.taps) @ self.to_key, dim=2)
         return keys, embedded[:, inputs.shape[1] :]
@@ -144,12 +148,10 @@ class Retrieval(nn.Module):
         return torch.sum(signs * 2 ** torch.arange(BITS, device=keys.device), dim=-1).mT
 
     def _find(self, queries: Tensor, keys: Tensor, frames: Tensor) -> Found:
-        """Find earlier `frames` `[B, N, Q]` with these `keys` for T queries; the last query follows the last frame."""
+        """Retrieve from `frames` `[B, N, Q]` by their `keys` for T queries; the last query is for frame N."""
         (batch, count), newest_count = frames.shape[:2], queries.shape[1]
         if count <= self.reach:
-            nothing = queries[
-                :, :, :0
-            ]  # with a gradient: distributed training needs one of every parameter
+            nothing = queries[:, :, :0]  # has a gradient, as distributed training requires
             return Found(frames[:, :newest_count, None][:, :, :0], nothing, nothing.bool())
         positions = torch.arange(count - newest_count, count, device=frames.device)
         index = newest(
@@ -163,9 +165,9 @@ class Retrieval(nn.Module):
 
 
 def newest(hashes: Tensor, queries: Tensor, last_positions: Tensor) -> Tensor:
-    """Positions `[..., T, slots]` of the newest `SLOTS` of `hashes` `[..., N]` equal to each of `queries` `[..., T]`.
+    """Positions `[..., T, slots]` of the newest `SLOTS` entries of `hashes` `[..., N]` equal to each query `[..., T]`.
 
-    Positions after `last_positions` `[T]` are left out. The newest comes first; below 0 where there are fewer.
+    Positions after `last_positions` `[T]` are ignored. The newest comes first; missing entries are negative.
     """
     count = hashes.shape[-1]
     ordered = (
@@ -186,13 +188,14 @@ def newest(hashes: Tensor, queries: Tensor, last_positions: Tensor) -> Tensor:
 
 
 class RetrievalIndex:
-    """State of retrieval for frames that come one by one: hash tables in place of a search. It changes in place.
+    """Retrieval state for generating frame by frame, with hash tables instead of a search. It changes in place.
 
-    Rings hold the last `CAPACITY` frames and keys; `newest` `[B, tables, hashes, slots]` the positions of each hash.
+    Ring buffers hold the last `CAPACITY` frames and keys; `_newest` `[B, tables, hashes, slots]` holds the newest
+    positions of each hash.
     """
 
     def __init__(self, retrieval: Retrieval, table: Tensor, state: RetrievalState) -> None:
-        """Start after at least one frame. `table` comes from `Retrieval.table`."""
+        """Start from a state with at least one frame. `table` is the result of `Retrieval.table`."""
         self._retrieval, self._table = retrieval, table
         self._count, self._key, self._tail = state.frames.shape[1], state.key, state.tail
         room = (0, 0, 0, CAPACITY - self._count)
@@ -218,7 +221,7 @@ class RetrievalIndex:
         return self
 
     def advance(self, frame: Tensor) -> Found:
-        """Append `frame` `[B, Q]`, and find frames for its successor."""
+        """Append `frame` `[B, Q]`, and retrieve frames for its successor."""
         retrieval, slot = self._retrieval, self._count % CAPACITY
         self._frames[:, slot], self._keys[:, slot] = frame, self._key
         keys, self._tail = retrieval.keys(self._table, frame[:, None], self._tail)

@@ -1,4 +1,4 @@
-"""Training of a `MemoryPrior`: polarisation of gates, motifs that recur, and probes of what is retrieved."""
+"""Training task of a `MemoryPrior`: gate polarisation, recurring motifs, and retrieval probes."""
 
 import itertools
 import math
@@ -24,20 +24,20 @@ from distill.prior.task import DepthTask, target_nats, targets_in
 from distill.seeds import Stream, derive_seed
 from distill.training.events import Epoch, PriorEvent, PriorMemoryMetrics, Step, WatchMetrics
 
-MOTIFS = 24  # in a training sequence
+MOTIFS = 24  # motifs per training sequence
 
-# Steps after which the memory is probed: a training of any length has four probes before its end, and one there.
+# Steps at which the memory is probed, in addition to every `PROBE_STEPS` and the end; short trainings get probes too.
 FIRST_PROBES = frozenset({1, 2, 3, 4, 200})
-PROBE_STEPS = 1000  # between later probes
-QUICK_PROBE = 1, 4  # haystacks, and needles in each, of a probe before the end
-MIN_STD = 0.01  # of gates that have not collapsed
+PROBE_STEPS = 1000  # interval between later probes
+QUICK_PROBE = 1, 4  # haystacks, and needles in each, of a probe during training
+MIN_STD = 0.01  # minimum standard deviation of gates that have not collapsed
 
 
 class SpanSampler(WindowSampler):
-    """Windows, and for some of the long recordings of an epoch spans of many windows.
+    """Samples windows, and for a quarter of the long recordings spans of up to `span_frames`.
 
-    Spans train the memory; windows keep many recordings in a batch. All batches have about the same number of frames, in few
-    shapes: torch keeps kernels for each shape in memory.
+    Spans train the memory; windows keep many recordings in a batch. Batches have similar numbers of frames and few
+    shapes, because torch keeps kernels for each shape in memory.
     """
 
     shape: MemoryShape
@@ -45,13 +45,13 @@ class SpanSampler(WindowSampler):
     def _count_batches(self) -> int:
         size, context = self.batch_size, self.shape.context_frames
         inputs = self.sequences.lengths[self.first] - 1
-        self.long = np.flatnonzero(inputs > context)  # recordings
+        self.long = np.flatnonzero(inputs > context)  # indices of recordings
         self.num_spanned = math.ceil(0.25 * len(self.long))
         share = self.num_spanned / max(1, len(self.long))
         self.span_counts = -(-inputs[self.long] // self.shape.span_frames)
         windows = np.sort(self.counts[self.long])
         short = int(self.counts.sum() - windows.sum())
-        # No more batches than there are spans or windows, whichever recordings are taken.
+        # At most one batch per span or window, whichever recordings are chosen.
         self.span_batches = min(
             math.ceil(share * float(inputs[self.long].sum()) / (size * context)),
             int(np.sort(self.span_counts)[: self.num_spanned].sum()),
@@ -92,9 +92,9 @@ def round_up_shape(number: int) -> int:
 
 
 def even_batches(windows: Sequence[Window], count: int) -> list[list[Window]]:
-    """Split windows, in order, into `count` batches with about equal numbers of frames.
+    """Split windows, in order, into `count` batches with similar numbers of frames.
 
-    No batch is empty where there are at least `count` windows.
+    No batch is empty if there are at least `count` windows.
     """
     total = np.cumsum([0, *(len(window) for window in windows)])
     edges = [0]
@@ -155,7 +155,7 @@ class MemoryTask(DepthTask):
     def probe_memory(
         self, haystacks: int = HAYSTACKS, questions: int = QUESTIONS
     ) -> dict[str, float]:
-        """`probe_memory` of the network, in eval mode, with the same needles each time."""
+        """Run `probe_memory` on the network, in eval mode, with the same needles each time."""
         seed = derive_seed(self.seed, Stream.MEMORY_PROBES)
         return probe_memory(self.model, self.probe_source, self.fabric, seed, haystacks, questions)
 
@@ -180,7 +180,7 @@ class MemoryTask(DepthTask):
                 )
 
     def _motif_batch(self, step: int) -> Batch | None:
-        """For a share of the steps a sequence whose motifs recur from beyond the receptive field; else None.
+        """At random steps, a batch with a sequence whose motifs recur beyond the receptive field; otherwise None.
 
         Only the values of recurring motifs are targets.
         """
@@ -201,7 +201,7 @@ def is_memory_probed(step: int) -> bool:
 
 
 def polarisation_loss(gates: Tensor) -> Tensor:
-    """Mean of `1 - |2 g - 1|` of gates `[layers, B, T, D]`: 0 for gates at 0 or 1, 1 for gates at .5."""
+    """Mean of `1 - |2 g - 1|` of gates `[layers, B, T, D]`: 0 for gates at 0 or 1, 1 for gates at 0.5."""
     undecided = 1 - (2 * gates.float().flatten(1) - 1).abs()
     return (undecided.sum(dim=1) / undecided.shape[1]).mean()
 
@@ -237,12 +237,15 @@ def gate_metrics(gates: Tensor) -> dict[str, float]:
 def stop_if_gates_collapse(
     step: int, total_steps: int, line: Mapping[str, float], earlier: Sequence[Mapping[str, float]]
 ) -> None:
-    """Fast-fail: raises DistillError where the gates have collapsed. The layer with the widest gates counts.
+    """Fast-fail: raise DistillError if the gates have collapsed. The layer with the largest value counts.
 
-    `line` has `gate_metrics` after `step` steps, `earlier` the metrics that were inspected before. Gates have collapsed
-    where their standard deviation is below `MIN_STD` after 100 steps; or where, after 500, their variance has not grown by
-    half since then and few are polarised. The variance of those that polarised early cannot grow. Trainings of less than
-    1000 steps are checked earlier in proportion.
+    `line` has the `gate_metrics` after `step` steps, `earlier` the metrics of earlier checks. Gates have collapsed if
+
+    - from step 100 on, their standard deviation is below `MIN_STD`; or
+    - from step 500 on, their variance is below 1.5 times its first value since step 100, and under 20 % are polarised.
+      (The variance of gates that polarised early cannot grow.)
+
+    Trainings under 1000 steps are checked proportionally earlier.
     """
 
     def largest(line: Mapping[str, float], statistic: str) -> float:
