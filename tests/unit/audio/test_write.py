@@ -1,5 +1,6 @@
 """Writing of audio files: what is lost of soft sounds, and what samplers read."""
 
+import re
 import struct
 from io import BytesIO
 from pathlib import Path
@@ -83,6 +84,6 @@ def test_bits_that_are_asked_for_are_kept(kind: AudioFormat, bits: Bits, subtype
 def test_players_without_distill_round_alike() -> None:
     sound = np.array([1.5, 0.5, 0.7 / 32768, -0.7 / 32768, -1.5])
     for path in ("examples/play.py", "examples/play_onnx.py"):
-        (line,) = [line for line in (ROOT / path).read_text().splitlines() if "writeframes(" in line]
-        code = line.strip().removesuffix(".tobytes())").partition("writeframes(")[2]
-        assert eval(code, {"np": np, "sound": sound, "samples": sound}).tolist() == [32767, 16384, 1, -1, -32768]
+        (written,) = re.findall(r"writeframes\((.*?)\.tobytes\(\)\s*\)", (ROOT / path).read_text(), re.DOTALL)
+        found = eval(f"({written})", {"np": np, "sound": sound, "samples": sound})
+        assert found.tolist() == [32767, 16384, 1, -1, -32768]
