@@ -276,9 +276,9 @@ class PhaseFit(nn.Module):
 
 
 def _nearest_ratio(ratios: Tensor, pitches: Tensor, frequencies: Tensor, weights: Tensor) -> Tensor:
-    """Ratio `[S]`, among `ratios` `[S, K]`, of the partial of `pitches` `[S, J]` nearest to `frequencies` `[S, J]` in Hz.
+    """Ratio `[S]`, among `ratios` `[S, K]` to `pitches` `[S, J]`, of the partial nearest to `frequencies` `[S, J]` in Hz.
 
-    0 if no partial up to `MOST_RATIO` is within `MOST_APART`.
+    0 if that partial is above `MOST_RATIO` or not within `MOST_APART`.
     """
     measured = frequencies.clamp_min(1.0).log2() - octaves(pitches.nan_to_num())
     octaves_up = torch.where(ratios > 0, ratios.double(), math.inf).log2()
