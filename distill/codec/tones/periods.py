@@ -1,8 +1,8 @@
 """Pitch of voices and basses from their periods.
 
-In a long spectrum, a gliding voice has no peaks, and the partials of a bass lie too close together. But both repeat from
-period to period. The autocorrelation of a windowed sound, divided by the autocorrelation of the window, estimates the
-proportion of the sound that repeats after each lag (Boersma 1993, "Accurate short-term analysis of the fundamental
+In a long spectrum, a gliding voice has no peaks, and the partials of a bass lie too close together. But both repeat
+from period to period. The autocorrelation of a windowed sound, divided by the autocorrelation of the window, estimates
+the proportion of the sound that repeats after each lag (Boersma 1993, "Accurate short-term analysis of the fundamental
 frequency").
 
 Shapes: B batch, F code frames, L lags.
