@@ -52,7 +52,7 @@ CANDIDATES = SPECTRAL + VOICES.most + BASSES.most  # in each frame, for the choi
 EXPLAINING = 64  # the loudest partials of a set; with more, a low pitch would explain the partials of a higher pitch
 VOICED = 0.6  # a period is a candidate if more than this proportion of the frame repeats after it
 BASS_BINS = 5  # partials closer than this merge into each other
-BASS_POWER = 6  # exponent of the repeating proportion: a clean bass scores 0.6, a chord less, and is left to spectra
+BASS_POWER = 6  # exponent of the repeating proportion: about 0.6 for a clean bass; chords, left to spectra, score lower
 AGREED, DIFFERS = (
     0.12,
     0.4,
@@ -109,7 +109,7 @@ class PitchAnalysis(nn.Module):
     """Analysis of audio into codes of note, fine pitch and partial set."""
 
     def __init__(self, config: SpectrogramConfig, least_worth: float = 0.01) -> None:
-        """`least_worth` bounds the penalty of missing partials from below, so the smallest of equally good sets wins."""
+        """`least_worth` bounds the penalty of missing partials from below: the smallest of equally good sets wins."""
         super().__init__()
         self.config, self.least_worth = config, least_worth
         self.n_fft = 2 * config.n_fft
@@ -150,7 +150,10 @@ class PitchAnalysis(nn.Module):
         return REACH + AVERAGE + FRAMES
 
     def power(self, audio: Tensor) -> Tensor:
-        """Power spectra `[B * F, bins]` of audio `[B, margin + F * samples_per_frame + margin]`; a full-scale sine is 1."""
+        """Power spectra `[B * F, bins]` of `audio` `[B, margin + F * samples_per_frame + margin]`.
+
+        A full-scale sine has power 1.
+        """
         edge = self.margin - self.spare
         inner = audio[:, edge : audio.shape[1] - edge]
         windows = inner.unfold(1, self.n_fft, self.config.samples_per_frame).flatten(0, 1)
@@ -331,8 +334,8 @@ class PitchAnalysis(nn.Module):
     ) -> Tensor:
         """Add to codes `[B, F, 3]` the noise floors with the smoothest bands and the ratios nearest to `noise`.
 
-        `flat` `[floors, B, F, M]` are the bands after removal of the comb of each noise floor. Both criteria are needed:
-        bands hide noise between close partials, and spectra hide noise between gliding partials.
+        `flat` `[floors, B, F, M]` are the bands without the comb of each noise floor. Both criteria are needed: bands
+        hide noise between close partials, and spectra hide noise between gliding partials.
         """
         rough = flat.diff(dim=-1, n=2).abs().clamp_max(1.0).sum(dim=-1)  # [floors, B, F]
         shares = noise_share(

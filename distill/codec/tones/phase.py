@@ -276,8 +276,7 @@ class PhaseFit(nn.Module):
 
 
 def _nearest_ratio(ratios: Tensor, pitches: Tensor, frequencies: Tensor, weights: Tensor) -> Tensor:
-    """Ratio `[S]`, among `ratios` `[S, K]` to `pitches` `[S, J]`, of the partial nearest to `frequencies` `[S, J]` (Hz).
-
+    """Ratio `[S]`, from `ratios` `[S, K]` to `pitches` `[S, J]`, of the partial nearest `frequencies` `[S, J]` in Hz.
     0 if that partial is above `MOST_RATIO` or not within `MOST_APART`.
     """
     measured = frequencies.clamp_min(1.0).log2() - octaves(pitches.nan_to_num())
