@@ -57,7 +57,7 @@ def within_full_scale(codec: VQVAE, samples: NDArray[np.float32], name: str) -> 
 
 
 def encode(codec: VQVAE, audio: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
-    """Codes `[B, frames_for(N), Q]` of samples `[B, N]`; `chunk_frames` limits memory and does not affect the result."""
+    """Codes `[B, frames_for(N), Q]` of samples `[B, N]`; `chunk_frames` limits memory, not the result."""
     return _encode_from(
         codec, lambda start, stop: audio[:, start:stop], audio.shape[1], chunk_frames
     )
@@ -135,7 +135,7 @@ def decoded_context(codec: VQVAE) -> int:
     """Number of frames before and after a frame that influence its samples, apart from the phases of tones."""
     overlap = codec.spectrogram.n_fft // codec.spectrogram.hop_length
     averages = sum(hops for hops, _ in STEADY) + LOW_STEADY[0]
-    # Each match of the envelope reaches 1 frame, the match of tones 2 frames, and gains are averaged.
+    # Each match of the envelope reaches up to 2 frames, plus the average of gains.
     gains = -(-LOW_STEPS // (codec.spectrogram.stack * codec.spectrogram.envelope_steps))
     return -(-(averages + codec.decoder.context + overlap) // codec.spectrogram.stack) + (
         MATCHES + 1
