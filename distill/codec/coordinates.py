@@ -84,8 +84,7 @@ def loudness_coordinates(loudness: Tensor) -> Tensor:
 
 
 def resampled_bands(config: SpectrogramConfig) -> tuple[Tensor, Tensor]:
-    """Matrix `[features, reference features]` from features to features at `REFERENCE_RATE`, and a mask of existing bands.
-
+    """Matrix `[features, reference features]` to features at `REFERENCE_RATE`, and a mask of existing features.
     Bands are interpolated linearly along the mel scale. Reference bands above half the sample rate do not exist.
     """
     reference = spectrogram_config_for(REFERENCE_RATE)

@@ -193,7 +193,7 @@ def _stacked(crops: Sequence[_Crop]) -> Crops:
 
 
 def evenly_spaced(count: int, most: int) -> list[int]:
-    """At most `most` evenly spaced integers from 0 to `count` - 1, in order, including both ends if there are several."""
+    """At most `most` evenly spaced integers from 0 to `count` - 1, in order; several include both ends."""
     chosen: list[int] = np.unique(
         np.linspace(0, count - 1, min(most, count)).round().astype(int)
     ).tolist()
