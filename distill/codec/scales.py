@@ -17,7 +17,7 @@ A4, A4_HERTZ = 69.0, 440.0
 TUNING_CENTS = 6.25  # a step of fine pitch; the error is at most half a step
 PEAK_CENTS = 8.0  # distance from a peak at which a partial scores 0.6 of it: noise moves peaks of long windows this far
 FOUND_STEPS = 3  # of fine pitch: largest distance of a partial from its peak; exceeds the inharmonicity of strings
-TUNED_CENTS = 20.0  # peaks within this distance of a partial refine the pitch: all peaks within FOUND_STEPS
+TUNED_CENTS = 20.0  # peaks within this distance of a partial refine the pitch; includes the range of FOUND_STEPS
 APART_CENTS = (
     2 * FOUND_STEPS * TUNING_CENTS
 )  # least distance between partials of a set: closer partials would count the same peak
