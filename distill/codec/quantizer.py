@@ -357,7 +357,7 @@ def codeword_counts(codes: Tensor, codebook_sizes: Sequence[int]) -> Tensor:
 
 
 def codebook_health(counts: Tensor, codebook_sizes: Sequence[int]) -> dict[str, dict[str, float]]:
-    """Health of each level from `codeword_counts`: proportion of codewords used, perplexity, number of unused codewords."""
+    """Health of each level from `codeword_counts`: proportion of used codewords, perplexity, number of unused codewords."""
     health = {}
     for level, (row, size) in enumerate(zip(counts, codebook_sizes, strict=True)):
         shares = row[row > 0] / row.sum()
@@ -376,8 +376,7 @@ def utilization_warnings(
     frames: float = math.inf,
     counted: str = "held-out recordings",
 ) -> tuple[str, ...]:
-    """One warning per spectral level that uses under 30 % of its codewords in `frames` frames.
-
+    """Warnings, one sentence per spectral level that uses under 30 % of its codewords in `frames` frames.
     Levels of loudness and tones are not checked: they have codes for sounds beyond the corpus. With fewer than four
     frames per codeword, there are no warnings.
     """
