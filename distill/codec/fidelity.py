@@ -1,7 +1,7 @@
 """Fidelity of decoded sounds: loudness, hardness, sharpness and tonality compared with the originals.
 
-A mel distance is almost blind to these (docs/benchmarks.md). It compares logarithms band by band, and rates a sound 3 dB
-too soft, a smeared attack, or noise in place of a tone as a good copy. Sounds are float arrays `[N]`; decibels are
+A mel distance is almost blind to these (docs/benchmarks.md). It compares logarithms band by band, and rates a sound
+3 dB too soft, a smeared attack, or noise in place of a tone as a good copy. Sounds are float arrays `[N]`; decibels are
 decoded minus original.
 """
 
@@ -90,7 +90,7 @@ def envelope(sound: Samples, sample_rate: int) -> Doubles:
 
 
 def attack_ms(shape: Doubles) -> float:
-    """Milliseconds in which an envelope first rises from a tenth to nine tenths of its peak; NaN in silence."""
+    """Time in ms of the first rise of an envelope from a tenth to nine tenths of its peak; NaN in silence."""
     peak = shape.max()
     if peak <= 0:
         return NAN
@@ -121,7 +121,7 @@ def summary(measured: Iterable[Fidelity]) -> dict[str, float]:
 def decoded_pairs(
     codec: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], seconds: float = MAX_SECONDS
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Yield pairs of original and decoded samples `[N]`, the first `seconds` of each recording, in bounded memory."""
+    """Yield original and decoded samples `[N]` of the first `seconds` of each recording, in bounded memory."""
     longest = round(seconds * corpus.sample_rate)
 
     def sounds() -> Iterator[Tensor]:
@@ -180,8 +180,7 @@ def _powers(sound: Samples, window: int, hop: int) -> Doubles:
 
 
 def _flutter_db(before: Samples, after: Samples, sample_rate: int) -> float:
-    """Mean flutter over the quarters of a second in which the original is steady; NaN if it is never steady.
-
+    """Mean flutter over all quarter-second windows where the original is steady; NaN if it is never steady.
     Steady: the level deviates from a line by less than 0.5 dB (standard deviation), within 40 dB of the loudest level.
     """
     hop, steady_hops = round(0.01 * sample_rate), 25

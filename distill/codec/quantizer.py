@@ -357,7 +357,7 @@ def codeword_counts(codes: Tensor, codebook_sizes: Sequence[int]) -> Tensor:
 
 
 def codebook_health(counts: Tensor, codebook_sizes: Sequence[int]) -> dict[str, dict[str, float]]:
-    """Health of each level from `codeword_counts`: proportion of used codewords, perplexity, number of unused codewords."""
+    """Health of each level from `codeword_counts`: proportion of codewords used, perplexity, unused codewords."""
     health = {}
     for level, (row, size) in enumerate(zip(counts, codebook_sizes, strict=True)):
         shares = row[row > 0] / row.sum()
@@ -485,7 +485,7 @@ def fitted_codebooks(
 
 
 def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Lloyd's algorithm from a k-means++ start: centres `[clusters, D]` and the index of each point's nearest `[n]`.
+    """Lloyd's algorithm from a k-means++ start: centres `[clusters, D]`, and the index of the nearest per point `[n]`.
 
     An empty cluster restarts at the point farthest from its centre.
     """
