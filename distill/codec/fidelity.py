@@ -138,7 +138,7 @@ def decoded_pairs(
 
 
 def held_out_fidelity(codec: VQVAE, data: CodecData) -> dict[str, float]:
-    """Metrics `fidelity/<measure>/<statistic>`, `tone/<measure>` and `partial_noise/<measure>` over held-out recordings.
+    """Metrics `fidelity/<measure>/<statistic>`, `tone/<measure>`, `partial_noise/<measure>` of held-out recordings.
 
     They cover up to 64 recordings of 10 s, and about 4 minutes in total.
     """

@@ -36,7 +36,7 @@ TRIAL_SHARE = 5  # a recording in five is held out to compare the strengths
 
 
 def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = True) -> VQVAE:
-    """Build a codec with random weights from `seed`; if `warm`, load pretrained weights that fit. Raises ParamsError."""
+    """Build a codec with random weights from `seed`, and pretrained weights if `warm`. Raises ParamsError."""
     spectrogram = spectrogram_config_for(sample_rate)
     if config.latent_size > spectrogram.features:
         raise ParamsError(

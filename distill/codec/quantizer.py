@@ -509,7 +509,7 @@ def _nearest(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _plus_plus(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """Initial centres `[clusters, D]` by k-means++ (Arthur and Vassilvitskii 2007), from up to 16 points per cluster."""
+    """Initial centres `[clusters, D]` by k-means++ (Arthur and Vassilvitskii 2007), from up to 16 points a cluster."""
     if len(points) > 16 * clusters:
         points = points[torch.randperm(len(points), generator=generator)[: 16 * clusters]]
     first = int(torch.randint(len(points), (1,), generator=generator))
