@@ -77,8 +77,8 @@ def match_envelope(audio: Tensor, target: Tensor, trust: Tensor, stack: int, hel
     """Bring the envelope of samples `[B, N]` nearer to `target` `[B, T, steps]`, a result of `log_envelope`.
 
     `trust` `[B, T, steps]`, 0 to 1, scales the correction. In `held` hops, small differences are averaged over code
-    frames of `stack` hops, and gains change slowly: gains that follow beats, or the periods of a bass, put noise between
-    partials.
+    frames of `stack` hops, and gains change slowly: gains that follow beats, or the periods of a bass, put noise
+    between partials.
     """
     hops, steps = target.shape[1:]
     step = audio.shape[1] // (hops * steps)
@@ -113,7 +113,7 @@ def slow(values: Tensor, reach: int) -> Tensor:
 
 
 def with_gains(audio: Tensor, gains: Tensor, held: Held) -> Tensor:
-    """Multiply samples `[B, N]` by the exponential of a spline of log gains `[B, T, GAIN_STEPS]`; see `match_envelope`."""
+    """Multiply samples `[B, N]` by a spline of log `gains` `[B, T, GAIN_STEPS]`, smoothed as in `match_envelope`."""
     gains = mask_gaps(gains.clamp(-MAX_LOG_GAIN, MAX_LOG_BOOST), held.inside)
     few = gains.unflatten(2, (-1, GAINS_TOGETHER)).mean(dim=3)  # [B, T, few]
     averages = held.repeated(few.shape[2]).average(few.flatten(1)).unflatten(1, few.shape[1:])
