@@ -275,9 +275,9 @@ class VQVAE(nn.Module):
     ) -> Tensor:
         """Samples `[draws * B, F * samples_per_frame]` of features `[B, F, features]` without combs, and their codes.
 
-        `noise` `[B, F, noise bands]` is log10 of noise to tone, from a recording's noise floor. `positions` `[F]` in the
-        sound default to 0 to F - 1; they are -1 in gaps between sounds, where `inside` `[F]` is 0. Realisation 0 of the
-        noise is the same for any `draws`. `phases` `[B, T, K]` of the tones default to the phases of whole sounds.
+        `noise` `[B, F, noise bands]` is log10 of noise to tone, from a recording's noise floor. `positions` `[F]` in
+        the sound default to 0 to F - 1; they are -1 in gaps between sounds, where `inside` `[F]` is 0. Realisation 0 of
+        the noise is the same for any `draws`. `phases` `[B, T, K]` of the tones default to the phases of whole sounds.
         """
         stack = self.spectrogram.stack
         inside = None if inside is None else inside.repeat_interleave(stack)
