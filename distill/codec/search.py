@@ -63,7 +63,7 @@ def join_sequences(latents: Tensor, positions: Tensor | None = None) -> tuple[Te
 
 
 def overlap_weights(inside: Tensor, chosen: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows `[c, KERNEL_FRAMES]` overlapped by the codewords of rows `chosen` `[c]`, and weights `[c, KERNEL_FRAMES, D]`."""
+    """Rows `[c, KERNEL_FRAMES]` that codewords of rows `chosen` `[c]` overlap; weights `[c, KERNEL_FRAMES, D]`."""
     neighbours = chosen[:, None] + torch.arange(-REACH, REACH + 1, device=chosen.device)
     return neighbours, inside[neighbours][..., None] * kernel.flip(0)
 

@@ -18,7 +18,7 @@ MAX_LOG_MEL = 4.0  # log10 amplitude, far above full scale
 class SpectrogramConfig(Settings):
     """Geometry of the codec's frames: `stack` spectrogram frames make one code frame.
 
-    A fine log-mel spectrogram, with a quarter of the window, half the hop and fewer bands, resolves time within a frame.
+    A fine log-mel spectrogram, with a quarter of the window, half the hop and fewer bands, resolves time in a frame.
     The envelope, with `envelope_steps` values per hop, resolves attacks.
     """
 
