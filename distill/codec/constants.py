@@ -1,38 +1,38 @@
-"""Assumptions on sound in `distill.codec`: constants that change results, and that experiments may turn.
+"""Constants of `distill.codec` that change results, for experiments to vary.
 
-Values that depend on a corpus or on taste are in `params.yaml`; bounds of memory or time are where they are used.
+Values that depend on a corpus or on taste are in `params.yaml`; limits of memory or time stand where they are used.
 """
 
 # Training.
 BETAS = (0.8, 0.99)
 WARMUP_STEPS = 50
-AVERAGE = 0.995  # decay of the weights' moving average; before 200 steps all weigh the same
+AVERAGE = 0.995  # decay of the weights' moving average; a plain mean in the first 200 steps
 
 # The decoder's losses.
-DRAWS = 2  # of the decoder's noise, in training
-REPULSION = 0.7  # weight of the distance between two draws, which a loss of their distance to the sound would shrink
+DRAWS = 2  # outputs per sound in training, each with its own noise
+REPULSION = 0.7  # weight of the distance between two outputs, which the other terms would shrink
 ENVELOPE_SHARE, LEVEL_SHARE = (
     3.0,
     1.0,
 )  # weights of the errors of envelope and level, relative to the mel distance
-ENVELOPE_SECONDS, LEVEL_SECONDS = 0.002, 0.04  # of their windows
+ENVELOPE_SECONDS, LEVEL_SECONDS = 0.002, 0.04  # lengths of their windows
 LONG_SHARE = 3.0  # weight of the distance of long spectra
-LOUD_SHARE = 0.7  # share of the weights of levels that is proportional to the window's amplitude
+LOUD_SHARE = 0.7  # proportion of the level weights that follows the window's amplitude
 
 # The fit to a corpus, before training.
-VIEWS = 8  # of each recording: as it is, and shifted, louder or softer, faster or slower
+VIEWS = 8  # pieces per recording: the original, and shifted copies with other gain and speed
 STRENGTHS = (
     0.0,
     0.3,
     1.0,
-)  # candidates for the strength of the augmentation: 0 only shifts, 1 the whole range
-GAIN_RANGE_DB = (-8.0, 2.0)  # of the augmentation at its whole strength
+)  # candidate augmentation strengths: 0 only shifts, 1 uses the whole range
+GAIN_RANGE_DB = (-8.0, 2.0)  # gain range of the augmentation at strength 1
 
 # Codes.
-PLAIN_REACH = 1  # frames to either side over which the first shape level is smoothed in decoding
-DEAD_CODE_SHARE = 0.2  # of the latents that a codeword has when all are used alike
-FIT_ROUNDS = 5  # of codes and codewords in turn
-FIT_WEIGHT = 5.0  # latents' worth of trust in a codeword as it is when all are fitted together
-KERNEL_RIDGE = 0.02  # of the codewords' energy on squared weights: in doubt a kernel is wide
-BEAM_SIZE = 8  # candidates that the search for codes keeps from level to level
-ROUNDS = 2  # how often each frame's codes are searched again, given its neighbours'
+PLAIN_REACH = 1  # frames to each side over which decoding smooths the first spectral level
+DEAD_CODE_SHARE = 0.2  # relative to the number of latents per codeword under uniform use
+FIT_ROUNDS = 5  # rounds that alternate between codes and codewords
+FIT_WEIGHT = 5.0  # in the joint fit, a codeword's current value counts as this number of latents
+KERNEL_RIDGE = 0.02  # penalty on squared weights, relative to the codewords' energy; favours wide kernels
+BEAM_SIZE = 8  # candidates kept from level to level in the search for codes
+ROUNDS = 2  # repeated searches of each frame's codes, given its neighbours

@@ -1,10 +1,10 @@
-"""Codewords in coordinates that mean the same for every codec, whatever it was fitted to.
+"""Codewords in shared coordinates, with the same meaning for every codec.
 
-A prior that was trained on codes of other codecs can use what it knows only where a codeword is described by its sound.
-So the first level's codewords are described by their loudness, and all others by the log-mel features that they stand
-for: resampled to the bands of `REFERENCE_RATE`, weighted as the codec weighs them, and projected onto principal
-components of synthetic sounds, which are shipped. The second level stands for whole spectra of loudness 0, finer levels
-for differences of spectra.
+A pretrained prior transfers to codes of another codec only if codewords are described by their sound. Loudness
+codewords are described by their loudness, tone codes by the tone layer's vectors, and spectral codewords by their
+log-mel features. These features are resampled to the bands of `REFERENCE_RATE`, weighted as in the codec, and projected
+onto shipped principal components of synthetic sounds. The first spectral level holds whole spectra at loudness 0, finer
+levels hold differences of spectra.
 """
 
 import math
@@ -23,10 +23,10 @@ from distill.codec.scales import mel_centres
 from distill.codec.spectral import SpectrogramConfig, spectrogram_config_for
 
 PATH = Path(__file__).parent / "pretrained" / "coordinates.safetensors"
-REFERENCE_RATE = 44_100  # Hz, whose bands codewords are described by
-COORDINATES = 64  # of a codeword
-ABSENT = -2.5  # log10 of amplitudes relative to the loudness, of bands above half the sample rate
-FALL = 6.0  # the loudness's coordinates fall off: the one of frequency k has 1 / (1 + k / FALL) of the first one's size
+REFERENCE_RATE = 44_100  # Hz, sample rate of the reference bands
+COORDINATES = 64  # per codeword
+ABSENT = -2.5  # log10 amplitude, relative to the loudness, for bands above half the sample rate
+FALL = 6.0  # the loudness coordinate of frequency k is scaled by 1 / (1 + k / FALL)
 
 Positions = NDArray[np.float64]
 
@@ -37,18 +37,17 @@ class SharedCoordinates:
 
     mean: Tensor  # [features]
     components: Tensor  # [features, COORDINATES]
-    scales: Tensor  # [levels, COORDINATES], of all levels but the first; further levels use the last row
+    scales: Tensor  # [levels, COORDINATES] of the spectral levels; further levels use the last row
 
     @classmethod
     def load(cls) -> "SharedCoordinates":
-        """Load what is shipped."""
+        """Load the shipped coordinates."""
         return cls(**{name: value.float() for name, value in load_file(PATH).items()})
 
     def of_codec(self, codec: VQVAE) -> list[Tensor]:
         """Coordinates `[V, COORDINATES]` of the codewords of each level of a codec.
 
-        Loudness and spectra are as windows of `REFERENCE_RATE` measure them. The second level's spectra are absolute,
-        those of finer levels differences.
+        Loudness and spectra are converted to windows of `REFERENCE_RATE`.
         """
         config, codebooks = codec.spectrogram, codec.quantizer.codebooks.detach().float().cpu()
         steps = codec.quantizer.levels()[0].codewords[:, 0].cpu()
@@ -69,7 +68,7 @@ class SharedCoordinates:
 
 
 def codewords_of(codec: VQVAE) -> Tensor:
-    """Codewords `[Q, V, C]` of a codec in shared coordinates; V is the largest codebook size, smaller codebooks are padded with zeros."""
+    """Codewords `[Q, V, C]` of a codec in shared coordinates, padded with zeros to the largest codebook size V."""
     return nn.utils.rnn.pad_sequence(SharedCoordinates.load().of_codec(codec), batch_first=True)
 
 
@@ -85,9 +84,8 @@ def loudness_coordinates(loudness: Tensor) -> Tensor:
 
 
 def resampled_bands(config: SpectrogramConfig) -> tuple[Tensor, Tensor]:
-    """Matrix `[features, reference features]` from features to those at `REFERENCE_RATE`, and which of these exist.
-
-    Bands are interpolated linearly along the mel scale; those above half the sample rate do not exist.
+    """Matrix `[features, reference features]` to features at `REFERENCE_RATE`, and a mask of existing features.
+    Bands are interpolated linearly along the mel scale. Reference bands above half the sample rate do not exist.
     """
     reference = spectrogram_config_for(REFERENCE_RATE)
     coarse, fine = (
@@ -109,7 +107,7 @@ def resampled_bands(config: SpectrogramConfig) -> tuple[Tensor, Tensor]:
 
 
 def _interpolation(own: Positions, wanted: Positions) -> Positions:
-    """Weights `[own, wanted]` of linear interpolation from positions `own`; zeros for positions beyond the last."""
+    """Weights `[own, wanted]` of linear interpolation from positions `own`; 0 beyond the last position's spacing."""
     weights = np.stack([np.interp(wanted, own, one) for one in np.eye(len(own))])
     spacing = own[-1] - own[-2] if len(own) > 1 else np.inf
     within: Positions = weights * (wanted <= own[-1] + spacing)

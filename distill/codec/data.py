@@ -1,4 +1,4 @@
-"""Audio for the codec's training: random crops to train on, fixed pieces to validate on."""
+"""Audio for the codec: random crops for training, fixed pieces for validation."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +19,10 @@ from distill.training.distributed import WHOLE
 
 @dataclass(frozen=True, eq=False)
 class CodecData:
-    """A corpus and its recordings on both sides of the split; of one that is cut the beginning, and its end.
+    """A corpus and its recordings on both sides of the split.
 
-    `remark` says what could not be held out.
+    A recording that is cut has its beginning in `train` and its end in `held_out`. `remark` describes what could not be
+    held out.
     """
 
     corpus: Corpus
@@ -33,7 +34,7 @@ class CodecData:
     def split(
         cls, corpus: Corpus, val_fraction: float, seed: int, by_label: bool = False
     ) -> "CodecData":
-        """Divide a corpus as `distill.split` says; near-duplicates that it parts are groups of their own."""
+        """Split a corpus by `distill.split`; near-duplicates that it separates get groups of their own."""
         chosen = split_recordings(corpus.entries, seed, val_fraction, by_label)
         train: list[ManifestRow] = []
         held_out: list[ManifestRow] = []
@@ -49,7 +50,7 @@ class CodecData:
 
 
 def parted(entry: ManifestRow, end: int) -> tuple[ManifestRow, ManifestRow]:
-    """Split a recording before its last `end` samples into two recordings of its path."""
+    """Split a recording before its last `end` samples into two recordings with the same path."""
     start = entry.samples - end
     first, last = (
         replace(
@@ -65,18 +66,18 @@ def parted(entry: ManifestRow, end: int) -> tuple[ManifestRow, ManifestRow]:
 
 
 class Crops(NamedTuple):
-    """Samples `[B, N]`, and log10 of noise to tone of their frames, `[B, F, noise bands]`, by the recordings' noise floors."""
+    """Samples `[B, N]`, and log10 of noise to tone `[B, F, noise bands]` from the noise floors of their recordings."""
 
     audio: Tensor
     noise: Tensor
 
     def to(self, device: torch.device) -> "Crops":
-        """The same on a device."""
+        """Copy to a device."""
         return Crops(self.audio.to(device), self.noise.to(device))
 
 
 class Piece(NamedTuple):
-    """Piece of a recording, `length` samples from `start` on, that plays at `speed` and times `gain` in a crop."""
+    """Piece of a recording: `length` samples from `start`, played at `speed` and multiplied by `gain` in a crop."""
 
     entry: ManifestRow
     start: int
@@ -86,10 +87,10 @@ class Piece(NamedTuple):
 
 
 class CropSampler:
-    """Sampler of batches of random crops: recordings drawn by length; random start, speed, gain and polarity.
+    """Sampler of batches of random crops, with random start, speed, gain and polarity.
 
-    Short recordings are joined until a crop is full: with padding, crops would be mostly silence. A crop between two
-    sounds of a recording, in which there is none, is drawn again: it would teach nothing.
+    The probability of a recording grows with its length. Short recordings are joined until a crop is full, since padded
+    crops would be mostly silence. Silent crops, such as between two sounds of a recording, are sampled again.
     """
 
     def __init__(
@@ -101,18 +102,18 @@ class CropSampler:
         step: int,
         seed: int,
     ) -> None:
-        """`step` is the step of frames, in samples."""
+        """`step` is the number of samples per frame."""
         self.corpus, self.entries, self.gain, self.step = corpus, entries, corpus.gain, step
         self.batch_size, self.crop, self.seed = batch_size, crop, seed
         lengths = np.array([entry.samples for entry in entries], dtype=np.float64)
         self.steps_per_epoch = max(1, int(np.ceil(lengths.sum() / (batch_size * crop))))
         weights = np.maximum(
             lengths, crop * 0.25
-        )  # a recording counts as a quarter of a crop at least
+        )  # short recordings count as a quarter of a crop
         self.probabilities = weights / weights.sum()
 
     def batches(self, epoch: int, skip: int, share: slice = WHOLE) -> Iterator[Crops]:
-        """A share of each batch of an epoch, from step `skip` on: a function of (seed, epoch, step)."""
+        """Yield a slice (`share`) of each batch of an epoch, from step `skip`: a function of (seed, epoch, step)."""
         for step in range(skip, self.steps_per_epoch):
             generator = np.random.default_rng(derive_seed(self.seed, Stream.CROPS, epoch, step))
             drawn = [(number, self._draw(generator)) for number in range(self.batch_size)]
@@ -121,9 +122,9 @@ class CropSampler:
             )
 
     def probe(self, count: int) -> Crops:
-        """A fixed batch of the first `count` crops with sound; silent crops fill it up if there are too few.
+        """Fixed batch of `count` crops with sound, filled up with silent crops if necessary.
 
-        The loss on digital silence says nothing about training. Silent is softer than -60 dB.
+        The loss on silence says nothing about training. A crop is silent if its peak is below -60 dB.
         """
         generator = np.random.default_rng(derive_seed(self.seed, Stream.PROBE_WINDOWS))
         crops = [self._read(self._draw(generator)) for _ in range(64)]
@@ -132,7 +133,7 @@ class CropSampler:
         )
 
     def _sounding(self, pieces: list[Piece], *position: int) -> "_Crop":
-        """Read the crop that pieces fill, or if it is silent one of others, up to 32."""
+        """Read the crop of these pieces; if it is silent, sample others, up to 32 times."""
         crop = self._read(pieces)
         for redraw in range(32):
             if float(crop.audio.abs().max()) * self.gain >= SILENT_PEAK:
@@ -142,7 +143,7 @@ class CropSampler:
         return crop
 
     def _draw(self, generator: np.random.Generator) -> list[Piece]:
-        """Draw the pieces that fill a crop."""
+        """Sample pieces that fill a crop."""
         pieces: list[Piece] = []
         filled = 0
         while filled < self.crop:
@@ -156,7 +157,7 @@ class CropSampler:
         return pieces
 
     def _read(self, pieces: Sequence[Piece]) -> "_Crop":
-        """Read the crop that pieces fill."""
+        """Read the crop of these pieces."""
         crop = _Crop(self.corpus, self.crop, self.step)
         for entry, start, length, speed, gain in pieces:
             crop.add(
@@ -166,7 +167,7 @@ class CropSampler:
 
 
 class _Crop:
-    """One of `Crops`, of so many samples, that pieces of recordings fill; what they do not fill is silent."""
+    """A crop with this number of samples, filled by pieces of recordings; the remainder is silent."""
 
     def __init__(self, corpus: Corpus, samples: int, step: int) -> None:
         self.corpus, self.step, self.length = corpus, step, 0
@@ -174,7 +175,7 @@ class _Crop:
         self.noise = torch.zeros(samples // step, len(MIDDLES))
 
     def add(self, entry: ManifestRow, start: int, samples: Tensor) -> None:
-        """Add samples `[n]` of a recording that begin at its sample `start`; what is too much is left out."""
+        """Append samples `[n]` of a recording, from its sample `start`; samples beyond the crop are dropped."""
         kept = samples[: len(self.audio) - self.length]
         stop, rate = self.length + len(kept), self.corpus.sample_rate
         self.audio[self.length : stop] = kept
@@ -185,14 +186,14 @@ class _Crop:
 
 
 def _stacked(crops: Sequence[_Crop]) -> Crops:
-    """Crops as a batch."""
+    """Stack crops into a batch."""
     return Crops(
         torch.stack([crop.audio for crop in crops]), torch.stack([crop.noise for crop in crops])
     )
 
 
 def evenly_spaced(count: int, most: int) -> list[int]:
-    """At most `most` of the numbers 0 to `count` - 1, in order; the first is one of them, of several the last, too."""
+    """At most `most` evenly spaced integers from 0 to `count` - 1, in order; several include both ends."""
     chosen: list[int] = np.unique(
         np.linspace(0, count - 1, min(most, count)).round().astype(int)
     ).tolist()
@@ -207,9 +208,9 @@ def fixed_pieces(
     max_pieces: int,
     share: slice = WHOLE,
 ) -> Crops:
-    """A share of at most `max_pieces` pieces of `crop` samples of the joined and padded recordings, evenly spaced.
+    """A slice (`share`) of at most `max_pieces` evenly spaced pieces of `crop` samples of the joined recordings.
 
-    `step` is the step of frames, in samples.
+    The last piece is padded with silence. `step` is the number of samples per frame.
     """
     ends = np.cumsum([entry.samples for entry in entries])
     chosen = evenly_spaced(-(-int(ends[-1]) // crop), max_pieces)[share]

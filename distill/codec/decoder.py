@@ -1,4 +1,4 @@
-"""Parts of the codec's decoder: a ConvNeXt backbone, heads that read spectra from it, and noise.
+"""Parts of the codec's decoder: a ConvNeXt backbone, heads for spectra, and noise.
 
 Shapes: B batch, F code frames, T hops, W width.
 """
@@ -21,18 +21,18 @@ from distill.seeds import STEP, mix
 
 KERNEL_SIZE = 7  # of convolutions
 MAX_LOG_MAGNITUDE = (
-    7.0  # e^7 is far above any bin of a full-scale sound; stops an overflow, nothing else
+    7.0  # e^7 is far above any bin of a full-scale sound; prevents overflow
 )
-# Of averages of learnt gains on tones: hops to each side, and how much gains may differ; the second on low tones.
+# Averages of learnt gains on tones, and on low tones: hops to each side, and the largest difference.
 STEADY, LOW_STEADY = (4, 0.3), (8, 2.0)
-TABLE_SAMPLES = 1 << 17  # of noise
+TABLE_SAMPLES = 1 << 17  # length of the noise table
 
 
 class ConvNeXtStack(nn.Module):
     """ConvNeXt backbone over time (Liu et al. 2022, arXiv 2201.03545; one-dimensional as in Vocos, arXiv 2306.00814).
 
-    `context` is the receptive field in steps to each side. Under autocast only the blocks' MLPs have its precision:
-    convolutions and norms are faster and safer in fp32.
+    `context` is the receptive field in steps to each side. Autocast applies only to the MLPs of blocks: convolutions
+    and norms are faster and safer in fp32.
     """
 
     def __init__(self, inputs: int, width: int, num_layers: int, dropout: float) -> None:
@@ -46,7 +46,7 @@ class ConvNeXtStack(nn.Module):
         self.context = (KERNEL_SIZE // 2) * (num_layers + 1)
 
     def forward(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
-        """Hidden states `[B, T, width]` of `[B, T, inputs]`, fp32. Steps where `inside` `[T]` is 0 count as padding."""
+        """Map `[B, T, inputs]` to hidden states `[B, T, width]`, fp32; steps with `inside` `[T]` 0 count as padding."""
         x = self.norm(convolve_time(mask_gaps(x, inside), self.embed))
         for block in self.blocks:
             x = block(mask_gaps(x, inside))
@@ -72,7 +72,7 @@ class ConvNeXtBlock(nn.Module):
         """Hidden states `[B, T, D]` of `[B, T, D]`, fp32."""
         y = nn.functional.gelu(self.expand(self.norm(convolve_time(x, self.depthwise))))
         if self.training and self.dropout.p:
-            # Whole channels of a crop drop out: to draw single values took as long as both layers.
+            # Drop whole channels of a crop: a mask of single values took as long as both layers.
             y = y * self.dropout(y.new_ones(len(y), 1, y.shape[2]))
         return torch.addcmul(x, self.scale, self.contract(y).float())
 
@@ -80,13 +80,13 @@ class ConvNeXtBlock(nn.Module):
 def convolve_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
     """Convolution over T of `[B, T, inputs]` to `[B, T, outputs]`, in fp32.
 
-    As an image of height 1 with the channels last it needs no copies: two to three times as fast, forward and back.
+    An image of height 1 with channels last needs no copies: two to three times as fast, forward and backward.
     """
     margin = KERNEL_SIZE // 2
     with torch.autocast(x.device.type, enabled=False):
         is_short = (
             x.device.type == "cpu" and x.shape[0] * x.shape[1] <= 64
-        )  # then a matrix product is faster
+        )  # a matrix product is faster
         if (
             conv.groups == 1
             and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
@@ -102,13 +102,13 @@ def convolve_time(x: Tensor, conv: nn.Conv1d) -> Tensor:
 
 
 class SpectrumHead(nn.Linear):
-    """Head that changes the magnitudes of log-mel frames, and tells their phases."""
+    """Head that corrects the magnitudes of log-mel frames and predicts phases."""
 
     def __init__(self, width: int, config: SpectrogramConfig) -> None:
         super().__init__(width, 2 * config.bins)
         bank = mel_filterbank(config.sample_rate, config.n_fft, config.n_mels)
         self.inverse_bank = nn.Buffer(torch.linalg.pinv(bank), persistent=False)  # [n_mels, bins]
-        # [bins], 0 at both ends of the spectrum: no loss tells what sounds there
+        # [bins], 0 at both ends of the spectrum, which no loss covers
         self.in_bands = nn.Buffer((bank.sum(dim=1) > 0.25).float(), persistent=False)
         self.phase_advance = nn.Buffer(_phase_advance(config.bins), persistent=False)  # [4, bins]
         nn.init.normal_(self.weight, std=0.02)
@@ -116,13 +116,13 @@ class SpectrumHead(nn.Linear):
         nn.init.zeros_(self.bias)
 
     def log_magnitudes(self, log_mel: Tensor) -> Tensor:
-        """Natural logarithms of magnitudes `[B, T, bins]` that log-mel frames `[B, T, n_mels]` alone give."""
+        """Natural log magnitudes `[B, T, bins]` from log-mel frames `[B, T, n_mels]` alone."""
         return (
             (10.0 ** log_mel.clamp_max(MAX_LOG_MEL) @ self.inverse_bank).clamp_min(LOG_FLOOR).log()
         )
 
     def spectrum(self, hidden: Tensor, base: Tensor, hops: Tensor) -> Tensor:
-        """Complex spectrum `[B, T, bins]` of hidden states `[B, T, W]` and `log_magnitudes`, at hops `[T]` of a sound."""
+        """Complex spectrum `[B, T, bins]` from hidden states `[B, T, W]` and `log_magnitudes`, at `hops` `[T]`."""
         change, phase = self(hidden).chunk(2, dim=-1)
         phase = phase + self.phase_advance[hops % 4]
         magnitude = (base + change).clamp_max(MAX_LOG_MAGNITUDE).exp()
@@ -132,9 +132,9 @@ class SpectrumHead(nn.Linear):
 
 
 class Texture(NamedTuple):
-    """Magnitudes of the `noise` `[B, T, bins]`, logarithms of `gains` `[B, T, GAIN_STEPS]`, and `trust` in the envelope.
+    """Magnitudes of the `noise` `[B, T, bins]`, log `gains` `[B, T, GAIN_STEPS]`, and trust in the envelope.
 
-    Trust `[B, T, envelope_steps]` is from 0 to 1.
+    `trust` `[B, T, envelope_steps]` is from 0 to 1.
     """
 
     noise: Tensor
@@ -143,14 +143,14 @@ class Texture(NamedTuple):
 
 
 class TextureHead(nn.Linear):
-    """Head of what a spectrum of one window does not hold: noise, and the course of levels within it."""
+    """Head for what the spectrum of a window lacks: noise, and the envelope inside the window."""
 
     def __init__(self, width: int, config: SpectrogramConfig) -> None:
         self.sizes = [config.bins, GAIN_STEPS, config.envelope_steps]
         super().__init__(width, sum(self.sizes))
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
-        self.bias.data[: config.bins] = -3.0  # logarithm of the noise's share before training
+        self.bias.data[: config.bins] = -3.0  # log ratio of noise to spectrum before training
         bank = mel_filterbank(config.sample_rate, config.n_fft, config.n_mels)
         self.between = nn.Buffer(
             (bank / bank.sum(dim=1, keepdim=True).clamp_min(1e-9)).T, persistent=False
@@ -158,14 +158,14 @@ class TextureHead(nn.Linear):
 
     @torch.no_grad()
     def amplify(self, gain: float) -> None:
-        """Make all that is decoded louder by a factor."""
+        """Multiply the decoder's output by a factor."""
         first, count, _ = self.sizes
         self.bias[first : first + count] += math.log(gain)
 
     def texture(self, hidden: Tensor, base: Tensor, toneless: Tensor) -> Texture:
-        """Texture of hidden states `[B, T, W]`, relative to a spectrum with `log_magnitudes` `base`.
+        """Texture from hidden states `[B, T, W]`, relative to a spectrum with `log_magnitudes` `base`.
 
-        Tone replaces noise: `toneless` `[B, T, n_mels]` is the rest, as a proportion of bands.
+        Tone replaces noise: `toneless` `[B, T, n_mels]` is the proportion of each band that is not tone.
         """
         share, gains, trust = self(hidden).split(self.sizes, dim=-1)
         noise = (base + share).clamp_max(MAX_LOG_MAGNITUDE).exp() * (toneless @ self.between)
@@ -173,7 +173,7 @@ class TextureHead(nn.Linear):
 
 
 class ToneHead(nn.Linear):
-    """Head of learnt gains on the partials of tones, band by band."""
+    """Head of learnt gains on the partials of tones, per band."""
 
     def __init__(self, width: int, config: SpectrogramConfig) -> None:
         super().__init__(width, config.n_mels)
@@ -182,9 +182,9 @@ class ToneHead(nn.Linear):
         nn.init.zeros_(self.bias)
 
     def spectrum(self, hidden: Tensor, tones: Tones, inside: Tensor | None = None) -> Tensor:
-        """Complex spectrum `[B, T, bins]` of tones with the gains of hidden states `[B, T, W]`.
+        """Complex spectrum `[B, T, bins]` of tones with gains from hidden states `[B, T, W]`.
 
-        Gains that waver from hop to hop put noise between partials. `inside` `[T]` is 0 in gaps.
+        Gains are averaged over time, since gains that waver put noise between partials. `inside` `[T]` is 0 in gaps.
         """
         position = band_position(tones.frequencies, self.config)
         gains = self(hidden).clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN)
@@ -199,10 +199,10 @@ class ToneHead(nn.Linear):
 
 
 class FrameNoise(nn.Module):
-    """White Gaussian noise, a piece of a fixed table for each frame, of mean square 1 in each bin of a transform.
+    """White Gaussian noise with mean square 1 in each bin of a transform: a piece of a fixed table per frame.
 
-    Where a piece begins follows from the frame's codes and position alone: the same codes give the same samples,
-    whatever else is decoded with them, and steady sound does not repeat its noise.
+    The start of a piece depends only on the frame's codes, its position and `draw`. So the same codes give the same
+    samples in any batch, and steady sound does not repeat its noise.
     """
 
     def __init__(self, config: SpectrogramConfig) -> None:
@@ -210,16 +210,19 @@ class FrameNoise(nn.Module):
         self.step = config.samples_per_frame
         scale = torch.hann_window(config.n_fft).square().sum().rsqrt()
         table = torch.from_numpy(gaussian_table().copy()) * scale
-        # [TABLE_SAMPLES + step], which begins again at its end
+        # [TABLE_SAMPLES + step], periodic
         self.table = nn.Buffer(torch.cat([table, table[: self.step]]), persistent=False)
 
     def forward(self, codes: Tensor, positions: Tensor, draw: int = 0) -> Tensor:
-        """Noise `[B, F * samples_per_frame]` for codes `[B, F, Q]`; zeros where `positions` `[F]` is -1."""
+        """Noise `[B, F * samples_per_frame]` for codes `[B, F, Q]`; zeros where `positions` `[F]` is -1.
+
+        `draw` selects the realisation.
+        """
         batch, frames, levels = codes.shape
         factors = 40_503 ** torch.arange(1, levels + 1, device=codes.device)
         by_level = (codes * factors).unbind(
             dim=-1
-        )  # added one by one: runtimes of ONNX do not wrap sums at 64 bits
+        )  # Python's sum, since ONNX runtimes do not wrap reductions at 64 bits
         mixed = sum(by_level, positions * 2_654_435_761 + draw * 97_654_321)
         # Knuth's linear congruential generator; products wrap around at 64 bits.
         starts = (mixed * 6_364_136_223_846_793_005) >> 40
@@ -231,7 +234,7 @@ class FrameNoise(nn.Module):
 
 @functools.cache
 def gaussian_table() -> NDArray[np.float32]:
-    """Gaussian numbers `[TABLE_SAMPLES]` of variance 1: the Box-Muller transform of SplitMix64's first words."""
+    """Standard Gaussian numbers `[TABLE_SAMPLES]`: the Box-Muller transform of SplitMix64's first words."""
     words = mix(np.arange(1, 2 * TABLE_SAMPLES + 1, dtype=np.uint64) * np.uint64(STEP))
     uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
     radius, turn = uniform.reshape(-1, 2).T
@@ -239,9 +242,10 @@ def gaussian_table() -> NDArray[np.float32]:
 
 
 def _phase_advance(bins: int) -> Tensor:
-    """Phase of each bin's centre frequency at spectrogram frames 0 to 3, `[4, bins]` in radians; then it repeats.
+    """Phases of the bins' centre frequencies at hops 0 to 3, `[4, bins]` in radians; the pattern repeats.
 
-    A hop is a quarter of the window: the phase of bin k advances by k quarters of a cycle. k halves more put a pulse in
-    the middle of its window. The network predicts the difference: a convolution cannot count a steady tone's frames.
+    A hop is a quarter of the window, so the phase of bin k advances by k quarters of a cycle. Another k halves put a
+    pulse in the middle of its window. The network predicts only the difference, since a convolution cannot count the
+    frames of a steady tone.
     """
     return ((torch.arange(4)[:, None] + 2) * torch.arange(bins) % 4).float() * (torch.pi / 2)

@@ -1,4 +1,4 @@
-"""The envelope of a sound: as features of the codec, and as gains on what the decoder makes.
+"""Envelope of a sound: features for the codec, and gains on the decoder's output.
 
 Shapes: B batch, N samples, K steps of the envelope, T hops.
 """
@@ -12,30 +12,30 @@ from torch import Tensor, nn
 from distill.codec.steady import steady
 
 LOG_FLOOR = 1e-5  # amplitude that counts as silent: -100 dB
-FRAME_SHARE = 0.3  # of a frame's amplitude that is added to each of its steps
-MATCHES = 3  # times that the decoder's envelope is brought nearer to the coded one
-DEAD_ZONE = 0.15  # 1.3 dB: what is nearer stays, since the coded envelope of steady sound wavers
+FRAME_SHARE = 0.3  # proportion of a frame's amplitude added to each step
+MATCHES = 3  # rounds that bring the decoder's envelope nearer to the coded envelope
+DEAD_ZONE = 0.15  # 1.3 dB: smaller differences are ignored, since the coded envelope of steady sound wavers
 STEADY_GAINS = (
     16,
     0.4,
-)  # steps to each side over which gains on tones are averaged, and how much these may differ
-LOW_STEPS = 32  # to each side over which gains on low tones are averaged: as far as a gap between sounds reaches
+)  # average of gains on tones: steps to each side, and the largest difference
+LOW_STEPS = 32  # average of gains on low tones: steps to each side, as long as a gap between sounds
 GAIN_STEPS, GAINS_TOGETHER = (
     32,
     4,
-)  # learnt gains a hop, one every 0.33 ms; number of gains that are averaged first
+)  # learnt gains per hop, every 0.33 ms; group size of a first average
 MAX_LOG_GAIN, MAX_LOG_BOOST = (
     4.0,
     0.7,
-)  # 35 dB less, 6 dB more: more than this makes peaks of attacks
+)  # 35 dB down, 6 dB up; larger boosts cause peaks in attacks
 LOG_TEN = math.log(10.0)
 
 
 def log_envelope(audio: Tensor, step: int, steps_per_frame: int) -> Tensor:
-    """Logarithms (base 10) of amplitudes `[B, K]` of samples `[B, (K + 1) * step]`.
+    """Log10 amplitudes `[B, K]` of samples `[B, (K + 1) * step]`.
 
-    An amplitude is the root mean square of a window of two steps, plus a share of the whole code frame's: else most
-    bits would code how soft the softest steps are, which loud steps mask.
+    An amplitude is the root mean square of a window of two steps, plus `FRAME_SHARE` of the code frame's. Without this
+    term, most bits would code the level of soft steps that loud steps mask.
     """
     powers = mean_squares(audio, 2 * step) + LOG_FLOOR**2
     frames = powers.unflatten(1, (-1, steps_per_frame))
@@ -44,12 +44,12 @@ def log_envelope(audio: Tensor, step: int, steps_per_frame: int) -> Tensor:
 
 
 def mean_squares(audio: Tensor, window: int) -> Tensor:
-    """Mean squares `[B, T]` of windows of samples `[B, N]` that overlap by half."""
+    """Mean squares `[B, T]` of half-overlapping windows of samples `[B, N]`."""
     return nn.functional.avg_pool1d(audio.square()[:, None], window, window // 2)[:, 0]
 
 
 class Held(NamedTuple):
-    """How far gains leave steps alone, 0 to 1: those that are `tonal` `[B, K]`, and of these low tones that last, `low`.
+    """Amount of smoothing of gains, 0 to 1: `tonal` `[B, K]` for tones, `low` `[B, K]` for held low tones among them.
 
     `inside` `[K]` is 0 in gaps.
     """
@@ -68,17 +68,17 @@ class Held(NamedTuple):
         )
 
     def average(self, gains: Tensor) -> Tensor:
-        """Logarithms of gains `[B, K]`, averaged over time but for attacks, and on low tones over a few of their periods."""
+        """Average log gains `[B, K]` over time, except at attacks; low tones are averaged over a few periods."""
         averages = steady(gains[..., None], *STEADY_GAINS, self.inside)[..., 0]
         return torch.lerp(averages, slow(gains, LOW_STEPS), self.low)
 
 
 def match_envelope(audio: Tensor, target: Tensor, trust: Tensor, stack: int, held: Held) -> Tensor:
-    """Samples `[B, N]` with an envelope nearer to `target` `[B, T, steps]`, which `log_envelope` gave.
+    """Bring the envelope of samples `[B, N]` nearer to `target` `[B, T, steps]`, a result of `log_envelope`.
 
-    `trust` `[B, T, steps]`, 0 to 1, is how much nearer. Where hops are `held` what differs little is followed no faster
-    than code frames, of `stack` hops, and gains change slowly: those that follow beats, or the periods of a bass, put
-    noise between partials.
+    `trust` `[B, T, steps]`, 0 to 1, scales the correction. In `held` hops, small differences are averaged over code
+    frames of `stack` hops, and gains change slowly: gains that follow beats, or the periods of a bass, put noise
+    between partials.
     """
     hops, steps = target.shape[1:]
     step = audio.shape[1] // (hops * steps)
@@ -94,18 +94,18 @@ def match_envelope(audio: Tensor, target: Tensor, trust: Tensor, stack: int, hel
         difference = (target.flatten(1) - own) * LOG_TEN
         small = difference.clamp(-zone, zone)
         difference = difference - small + slow(small * held.tonal, stack * steps)
-        gains = trust.flatten(1) * difference.clamp(-1.5, 1.5)  # 13 dB each time
+        gains = trust.flatten(1) * difference.clamp(-1.5, 1.5)  # 13 dB per round
         audio = audio * spline(torch.lerp(gains, held.average(gains), held.tonal), step).exp()
     return audio
 
 
 def mask_gaps(x: Tensor, inside: Tensor | None) -> Tensor:
-    """`[..., F, D]` times the mask `inside` `[F]`, which is 0 in gaps between sounds; unchanged where it is None."""
+    """Multiply `[..., F, D]` by the mask `inside` `[F]`, 0 in gaps between sounds; None leaves it unchanged."""
     return x if inside is None else x * inside[:, None]
 
 
 def slow(values: Tensor, reach: int) -> Tensor:
-    """Means `[B, K]` of `values` `[B, K]` over `reach` values to each side, weighted by a Hann window; 0 beyond the ends."""
+    """Average `values` `[B, K]` over `reach` steps to each side with a Hann window; values beyond the ends are 0."""
     window = torch.hann_window(2 * reach + 1, periodic=False).to(values)
     return nn.functional.conv1d(
         values[:, None], (window / window.sum())[None, None], padding=reach
@@ -113,7 +113,7 @@ def slow(values: Tensor, reach: int) -> Tensor:
 
 
 def with_gains(audio: Tensor, gains: Tensor, held: Held) -> Tensor:
-    """Samples `[B, N]` times gains, whose logarithms are a spline of `gains` `[B, T, GAIN_STEPS]`; see `match_envelope`."""
+    """Multiply samples `[B, N]` by a spline of log `gains` `[B, T, GAIN_STEPS]`, smoothed as in `match_envelope`."""
     gains = mask_gaps(gains.clamp(-MAX_LOG_GAIN, MAX_LOG_BOOST), held.inside)
     few = gains.unflatten(2, (-1, GAINS_TOGETHER)).mean(dim=3)  # [B, T, few]
     averages = held.repeated(few.shape[2]).average(few.flatten(1)).unflatten(1, few.shape[1:])
@@ -124,7 +124,7 @@ def with_gains(audio: Tensor, gains: Tensor, held: Held) -> Tensor:
 
 
 def spline(values: Tensor, step: int) -> Tensor:
-    """Cubic B-spline `[B, K * step]` of `values` `[B, K]`: as a gain, a curve with corners would add treble."""
+    """Cubic B-spline `[B, K * step]` of `values` `[B, K]`; a gain curve with corners would add treble."""
     places = (torch.arange(step, device=values.device) + 0.5) / step - 0.5
     distances = (places - torch.arange(-2, 3, device=values.device)[:, None]).abs()
     near = 2 / 3 - distances.square() + distances**3 / 2

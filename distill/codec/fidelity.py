@@ -1,8 +1,8 @@
 """Fidelity of decoded sounds: loudness, hardness, sharpness and tonality compared with the originals.
 
-A mel distance hardly hears these (docs/benchmarks.md): it compares logarithms, band by band, and takes a sound that is
-3 dB too soft, an attack that is smeared, or noise in place of a tone, for a good copy. Sounds are float arrays `[N]`,
-decibels are decoded minus original.
+A mel distance is almost blind to these (docs/benchmarks.md). It compares logarithms band by band, and rates a sound
+3 dB too soft, a smeared attack, or noise in place of a tone as a good copy. Sounds are float arrays `[N]`; decibels are
+decoded minus original.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,9 +25,9 @@ from distill.codec.streaming import decode_each, encode_each
 ENVELOPE_SECONDS, ENVELOPE_HOP_SECONDS = 0.002, 0.0005
 ATTACK_LOW = 0.1  # of the envelope's peak
 FLOOR = (
-    1e-8  # of a sound's energy, or of its loudest window's: -80 dB; what is weaker counts as this
+    1e-8  # -80 dB, relative to the energy of a sound or its loudest window
 )
-MAX_SECONDS = 10.0  # of a recording that are measured
+MAX_SECONDS = 10.0  # maximum length measured in a recording
 PREFIX = "fidelity/"
 NAN = float("nan")
 SHOWN = (  # name of a measure, words, form of its values, unit
@@ -46,7 +46,7 @@ Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Measures of one decoded sound. Where a sound has nothing to measure (silence, no attack), a value is NaN."""
+    """Measures of one decoded sound; NaN if there is nothing to measure (silence, no attack)."""
 
     level_db: float  # energy
     peak_db: float  # largest absolute sample
@@ -55,7 +55,7 @@ class Fidelity:
         float  # time from a tenth to nine tenths of the envelope's peak, decoded minus original
     )
     pre_attack_db: (
-        float  # energy in the 50 ms before the original's attack, as a share of the sound's
+        float  # proportion of energy in the 50 ms before the original's attack
     )
     treble_db: float  # energy above 6 kHz
     flutter_db: float  # deviation of the level from a line where the original is steady, decoded minus original
@@ -82,7 +82,7 @@ class Fidelity:
 
 
 def envelope(sound: Samples, sample_rate: int) -> Doubles:
-    """Root mean squares of windows of 2 ms, every half a millisecond, of a sound `[N]`."""
+    """Root mean squares of a sound `[N]` in windows of 2 ms, every 0.5 ms."""
     window, hop = (
         max(1, round(seconds * sample_rate)) for seconds in (ENVELOPE_SECONDS, ENVELOPE_HOP_SECONDS)
     )
@@ -90,7 +90,7 @@ def envelope(sound: Samples, sample_rate: int) -> Doubles:
 
 
 def attack_ms(shape: Doubles) -> float:
-    """Milliseconds that an envelope takes from a tenth to nine tenths of its peak, as it first gets there."""
+    """Time in ms of the first rise of an envelope from a tenth to nine tenths of its peak; NaN in silence."""
     peak = shape.max()
     if peak <= 0:
         return NAN
@@ -100,9 +100,9 @@ def attack_ms(shape: Doubles) -> float:
 
 
 def summary(measured: Iterable[Fidelity]) -> dict[str, float]:
-    """Statistics `<measure>/median`, `/p10`, `/p90` over sounds, and of levels `/mean_absolute`.
+    """Statistics `<measure>/median`, `/p10`, `/p90` over sounds, and `/mean_absolute` for levels.
 
-    Values that are NaN do not count; without any other the measure is left out.
+    NaN values are ignored; a measure with only NaN values is left out.
     """
     statistics: dict[str, float] = {}
     columns = zip(*map(astuple, measured), strict=True)
@@ -121,7 +121,7 @@ def summary(measured: Iterable[Fidelity]) -> dict[str, float]:
 def decoded_pairs(
     codec: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], seconds: float = MAX_SECONDS
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Samples `[N]` of each recording, of at most `seconds`, and the same coded and decoded; memory is bounded."""
+    """Yield original and decoded samples `[N]` of the first `seconds` of each recording, in bounded memory."""
     longest = round(seconds * corpus.sample_rate)
 
     def sounds() -> Iterator[Tensor]:
@@ -138,9 +138,9 @@ def decoded_pairs(
 
 
 def held_out_fidelity(codec: VQVAE, data: CodecData) -> dict[str, float]:
-    """Metrics `fidelity/<measure>/<statistic>`, `tone/<measure>` and `partial_noise/<measure>` over held-out recordings.
+    """Metrics `fidelity/<measure>/<statistic>`, `tone/<measure>`, `partial_noise/<measure>` of held-out recordings.
 
-    They cover at most 64 recordings of 10 s, or some 4 minutes in all.
+    They cover up to 64 recordings of 10 s, and about 4 minutes in total.
     """
     rate, gain, held_out = data.corpus.sample_rate, data.corpus.gain, data.held_out
     seconds = sum(min(MAX_SECONDS, entry.samples / rate) for entry in held_out)
@@ -162,7 +162,7 @@ def held_out_fidelity(codec: VQVAE, data: CodecData) -> dict[str, float]:
 
 
 def fidelity_line(metrics: Mapping[str, float]) -> str:
-    """Metrics of `held_out_fidelity` in one line; "" without metrics."""
+    """One line of text with the metrics of `held_out_fidelity`; "" without metrics."""
     shown = []
     for name, words, form, unit in SHOWN:
         if f"{PREFIX}{name}/median" in metrics:
@@ -175,14 +175,13 @@ def fidelity_line(metrics: Mapping[str, float]) -> str:
 
 
 def _powers(sound: Samples, window: int, hop: int) -> Doubles:
-    """Mean squares of the windows of a sound `[N]` that lie in it."""
+    """Mean squares of windows that lie inside a sound `[N]`."""
     return np.asarray(np.maximum(0.0, window_energies(sound, window)[::hop]) / window)
 
 
 def _flutter_db(before: Samples, after: Samples, sample_rate: int) -> float:
-    """Mean over the quarters of a second in which the original is steady; NaN if it is never steady.
-
-    There its level deviates from a line by half a decibel at most, and is not 40 dB below the loudest.
+    """Mean flutter over all quarter-second windows where the original is steady; NaN if it is never steady.
+    Steady: the level deviates from a line by less than 0.5 dB (standard deviation), within 40 dB of the loudest level.
     """
     hop, steady_hops = round(0.01 * sample_rate), 25
     powers = [_powers(sound, 2 * hop, hop) for sound in (before, after)]
@@ -197,7 +196,7 @@ def _flutter_db(before: Samples, after: Samples, sample_rate: int) -> float:
 
 
 def _deviation_from_a_line(rows: Doubles) -> Doubles:
-    """Standard deviation `[n]` of rows `[n, T]`, each about the line that fits it best."""
+    """Standard deviation `[n]` of rows `[n, T]` around their best-fitting lines."""
     time = np.arange(rows.shape[1]) - (rows.shape[1] - 1) / 2
     return np.asarray((rows - np.outer(rows @ time / (time @ time), time)).std(axis=1))
 
@@ -213,7 +212,7 @@ def _correlation(one: Doubles, other: Doubles) -> float:
 
 
 def _pre_attack_db(before: Samples, after: Samples, shape: Doubles, sample_rate: int) -> float:
-    """Level in the 50 ms before the attack; NaN if there are fewer than 10 ms."""
+    """Relative energy in the 50 ms before the attack, decoded minus original in dB; NaN with less than 10 ms."""
     start = (
         int(np.argmax(shape >= ATTACK_LOW * shape.max())) * ENVELOPE_HOP_SECONDS - ENVELOPE_SECONDS
     )
@@ -228,7 +227,7 @@ def _pre_attack_db(before: Samples, after: Samples, shape: Doubles, sample_rate:
 
 
 def _treble(sound: Samples, sample_rate: int) -> float:
-    """Energy `[]` above 6 kHz, in units of squared samples."""
+    """Energy above 6 kHz, in squared samples."""
     power = np.square(np.abs(np.fft.rfft(sound)))
     return float(
         2 * power[np.fft.rfftfreq(len(sound), 1 / sample_rate) > 6000.0].sum() / len(sound)

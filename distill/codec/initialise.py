@@ -1,4 +1,4 @@
-"""A codec as training begins: built, with pretrained decoder weights, projection and codebooks fitted to the corpus."""
+"""Build a codec for training: load pretrained decoder weights, and fit projection and codebooks to the corpus."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,10 +25,10 @@ from distill.seeds import Stream, derive_seed
 PRETRAINED = Path(__file__).parent / "pretrained"
 PRETRAINED_PARTS = ("decoder.", "head.", "texture_head.", "tone_head.")
 
-MAX_TONE_FRAMES = 6_000  # frames that sets of partials are fitted to
-MAX_FIT_FRAMES = 120_000  # of features, for principal components and k-means
-MAX_SYNTHETIC_FRAMES = 8_000  # of synthetic sounds, at most the number of the recordings' frames
-MAX_TRIAL_FRAMES = 8_000  # of features, where strengths of the augmentation are compared
+MAX_TONE_FRAMES = 6_000  # frames for the fit of partial sets
+MAX_FIT_FRAMES = 120_000  # frames of features, for principal components and k-means
+MAX_SYNTHETIC_FRAMES = 8_000  # synthetic frames, and no more than the frames of recordings
+MAX_TRIAL_FRAMES = 8_000  # frames of features, to compare augmentation strengths
 SYNTHETIC_SOUND_FRAMES = 80
 SYNTHETIC_GAIN_RANGE = (0.3, 1.0)
 MIN_PIECE_FRAMES = 64
@@ -36,7 +36,7 @@ TRIAL_SHARE = 5  # a recording in five is held out to compare the strengths
 
 
 def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = True) -> VQVAE:
-    """Build a codec with weights drawn from `seed`, and `warm` pretrained weights where they fit. Raises ParamsError."""
+    """Build a codec with random weights from `seed`, and pretrained weights if `warm`. Raises ParamsError."""
     spectrogram = spectrogram_config_for(sample_rate)
     if config.latent_size > spectrogram.features:
         raise ParamsError(
@@ -63,14 +63,14 @@ def architecture_of(config: VQVAEConfig) -> VQVAEArchitecture:
 
 
 def pretrained_path(n_fft: int) -> Path:
-    """Path of the pretrained weights for a window of `n_fft` samples, whether or not there are any."""
+    """Path of the pretrained weights for a window of `n_fft` samples; the file may not exist."""
     return PRETRAINED / f"n_fft_{n_fft}.safetensors"
 
 
 def load_pretrained(
     model: VQVAE, n_fft: int | None = None, parts: tuple[str, ...] = PRETRAINED_PARTS
 ) -> bool:
-    """Load weights pretrained for `n_fft`, or the model's own, into `parts`. Returns False where none fit."""
+    """Load weights pretrained for `n_fft`, by default the model's, into `parts`. False if no weights fit."""
     path = pretrained_path(n_fft or model.spectrogram.n_fft)
     if not path.is_file():
         return False
@@ -95,16 +95,15 @@ def initialise(
     synthetic: bool = True,
     progress: Progress = silent,
 ) -> None:
-    """Fit the input gain to the recordings, projection (principal components) and codebooks to augmented views of them.
+    """Fit input gain, tones, projection (principal components) and codebooks to the recordings and their augmentations.
 
-    Synthetic sounds are among them: a few recordings alone leave no codewords for what they lack. Not so without
-    `synthetic`, for a codec that shall code these recordings and no others. The strength of the augmentation is the one
-    that codes every fifth recording best, with codebooks of the others by k-means alone. `progress` is called with (done,
-    of, text).
+    With `synthetic`, synthetic sounds are added, so that codewords cover more than a few recordings. Omit them for a
+    codec of these recordings alone. Augmentation strengths are compared on every fifth recording, with codebooks fitted
+    to the others by k-means. `progress` is called with (done, total, text).
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, Stream.CODEC_FIT))
     model.eval()
-    tones, trials = 1, len(STRENGTHS)  # steps, about as long as one another
+    tones, trials = 1, len(STRENGTHS)  # steps of similar duration
     steps = tones + trials + FIT_ROUNDS + 1
     progress(0, steps, "tones")
     fit_input_gain(model, corpus, entries)
@@ -127,9 +126,9 @@ def initialise(
 
 @torch.no_grad()
 def fit_input_gain(model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow]) -> None:
-    """Set the gain that brings the loudest recording near full scale, where floors and pretrained weights know sounds.
+    """Set the gain that brings the loudest recording near full scale, the range of floors and pretrained weights.
 
-    Dense sound is there louder than the loudest code: where that is by more than a step of loudness, it gets less.
+    The gain is lower if the loudest frame would exceed the loudest code by more than a step, as dense sounds may.
     """
     step, gain = model.spectrogram.samples_per_frame, float(corpus.gain)
     pieces = fixed_pieces(corpus, entries, MIN_PIECE_FRAMES * step, step, max_pieces=256)
@@ -178,7 +177,7 @@ def _error(model: VQVAE, features: Tensor) -> float:
 
 
 def fit_tones(model: VQVAE, pieces: Iterable[Tensor], generator: torch.Generator) -> None:
-    """Find sets of partials in pieces of sound `[N]`."""
+    """Fit partial sets to pieces of sound `[N]`."""
     sounds = []
     for piece in pieces:
         padded = model.amplified(model.spectrogram.padded(piece, model.margin))
@@ -191,7 +190,7 @@ def fit_tones(model: VQVAE, pieces: Iterable[Tensor], generator: torch.Generator
 def _tone_pieces(
     model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], generator: torch.Generator
 ) -> Iterator[Tensor]:
-    """Pieces `[N]` of recordings, about `MAX_TONE_FRAMES` frames in all."""
+    """Pieces `[N]` of recordings, about `MAX_TONE_FRAMES` frames in total."""
     piece, frames = max(MIN_PIECE_FRAMES, MAX_TONE_FRAMES // len(entries)), 0
     for index in torch.randperm(len(entries), generator=generator).tolist():
         if frames >= MAX_TONE_FRAMES:
@@ -211,9 +210,9 @@ def _view_features(
     generator: torch.Generator,
     views: int = VIEWS,
 ) -> list[Tensor]:
-    """Features `[F, features]` of pieces of recordings, about `max_frames` frames in all.
+    """Features `[F, features]` of pieces of recordings, about `max_frames` frames in total.
 
-    Each recording has `views` views: the first unmodified, the others augmented.
+    Each recording gives `views` pieces: the first unmodified, the others augmented.
     """
     step = model.spectrogram.samples_per_frame
     piece = max(MIN_PIECE_FRAMES, max_frames // (views * len(entries))) * step
@@ -237,7 +236,7 @@ def _view_features(
 
 
 def _synthetic_features(model: VQVAE, recorded: int, generator: torch.Generator) -> list[Tensor]:
-    """Features `[F, features]` of synthetic sounds: `recorded` frames, at most `MAX_SYNTHETIC_FRAMES`."""
+    """Features `[F, features]` of synthetic sounds, `recorded` frames up to `MAX_SYNTHETIC_FRAMES`."""
     from distill.audio.synthetic_sounds import (
         synthetic_sound,
     )  # SciPy's filters take a second to load
@@ -258,16 +257,16 @@ def _synthetic_features(model: VQVAE, recorded: int, generator: torch.Generator)
 
 
 def features_of(model: VQVAE, audio: Tensor, shift: int = 0) -> tuple[Tensor, Tensor]:
-    """Features `[F, features]` without combs, and codes of tones `[F, 3]`, of samples `[N]`.
+    """Features `[F, features]` without combs, and tone codes `[F, 3]`, of samples `[N]` padded with silence.
 
-    They begin `shift` samples late, with silence around them.
+    The samples are delayed by `shift`.
     """
     features, tones = model.flat_features(model.spectrogram.padded(audio, model.margin, shift))
     return features[0], tones[0]
 
 
 def _augment(audio: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Audio `[N]` at a random gain and speed."""
+    """Apply a random gain and speed to audio `[N]`."""
     low, high = GAIN_RANGE_DB
     decibels = strength * (low + (high - low) * float(torch.rand(1, generator=generator)))
     semitones = strength * VARISPEED_SEMITONES * (2 * float(torch.rand(1, generator=generator)) - 1)

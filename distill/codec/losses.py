@@ -1,4 +1,4 @@
-"""Spectral distance between waveforms, which training minimises and evaluation reports."""
+"""Spectral distances between waveforms, for training and evaluation."""
 
 import math
 from collections.abc import Callable
@@ -22,7 +22,7 @@ class MultiScaleMelLoss(nn.Module):
     def __init__(self, sample_rate: int, windows: tuple[int, ...]) -> None:
         super().__init__()
         self.windows = windows
-        # With short windows the lowest filters have no bin: they would compare silence with silence.
+        # With short windows the lowest filters have no bin; they are left out, since they would compare silence.
         scales = (
             LogMel(sample_rate, size, size // 4, max(4, size * 5 // 32), skip_empty=True)
             for size in windows
@@ -30,7 +30,7 @@ class MultiScaleMelLoss(nn.Module):
         self.scales = nn.ModuleList(scales)
 
     def forward(self, estimate: Tensor, reference: Tensor) -> Tensor:
-        """Loss of `estimate` `[B, N]` against `reference` `[B, N]`, a scalar. No gradient goes to the reference."""
+        """Loss of `estimate` `[B, N]` against `reference` `[B, N]`, a scalar, without gradient for the reference."""
         with torch.no_grad():
             targets = self.spectra(reference)
         pairs = zip(self.spectra(estimate), targets, strict=True)
@@ -46,7 +46,7 @@ class MultiScaleMelLoss(nn.Module):
 
 
 class LongSpectra(nn.Module):
-    """Log10 magnitudes of windows so long that bins tell partials apart, without mel bands."""
+    """Log10 magnitudes of windows long enough to resolve partials, without mel bands."""
 
     def __init__(self, sample_rate: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class LongSpectra(nn.Module):
             self.register_buffer(f"window_{size}", torch.hann_window(size), persistent=False)
 
     def forward(self, audio: Tensor) -> list[Tensor]:
-        """Spectra `[B, T, bins]` of samples `[B, N]`, one for each size; 0 is as loud as a full-scale sine."""
+        """Spectra `[B, T, bins]` of samples `[B, N]`, one per window size; a full-scale sine is 0."""
         spectra = []
         for size in self.sizes:
             window = getattr(self, f"window_{size}")
@@ -63,16 +63,16 @@ class LongSpectra(nn.Module):
             windows = padded.unfold(1, size, size // 4) * window
             spectra.append(
                 (magnitudes(windows) * (4 / size) + 1e-4).log10()
-            )  # -80 dB is as soft as silence
+            )  # floor of -80 dB
         return spectra
 
 
 class DecoderLoss(nn.Module):
-    """Loss of a decoder that draws noise: spectral energy distance, and errors of envelope and level.
+    """Loss of a decoder that generates noise: spectral energy distance, and errors of envelope and level.
 
-    The energy distance d(x, y) + d(x, y') - d(y, y') between a sound x and two draws y and y' is least where draws are
-    distributed as sounds are (Gritsenko et al. 2020, arXiv 2008.01160). A mel distance d alone asks for the median,
-    which is softer than the sound. Sounds are multiplied by `gain` first, since floors are absolute.
+    The energy distance d(x, y) + d(x, y') - d(y, y') between a sound x and two outputs y and y' is least if outputs
+    have the distribution of sounds (Gritsenko et al. 2020, arXiv 2008.01160). A mel distance d alone favours the
+    median, which is softer than the sound. Sounds are multiplied by `gain` first, since floors are absolute.
     """
 
     def __init__(self, sample_rate: int, gain: float = 1.0) -> None:
@@ -86,7 +86,7 @@ class DecoderLoss(nn.Module):
         )
 
     def forward(self, draws: Tensor, reference: Tensor) -> dict[str, Tensor]:
-        """Loss of two draws `[2 * B, N]` of each sound of `reference` `[B, N]`: `recon` and its parts, scalars."""
+        """Loss of two outputs `[2 * B, N]` per sound of `reference` `[B, N]`: `recon` and its parts, scalars."""
         with torch.autocast(draws.device.type, enabled=False):
             draws, reference = draws.float() * self.gain, reference.float() * self.gain
             distances, spreads = _distances(self.mel.spectra, draws, reference)
@@ -109,19 +109,19 @@ class DecoderLoss(nn.Module):
             return {"recon": recon, **parts}
 
     def _envelope_error(self, audio: Tensor, reference: Tensor) -> Tensor:
-        """Error of 2 ms envelopes, absolute and squared, as shares of each sound's own."""
+        """Error of 2 ms envelopes: mean of absolute and squared error, relative to each sound's envelope."""
         estimate, target = (_amplitudes(x, self.envelope_window) for x in (audio, reference))
         difference, quiet, largest = (
             estimate - target,
             1e-4,
             10.0,
-        )  # quieter sounds are not asked for more
+        )  # floor and ceiling, for quiet sounds
         absolute = difference.abs().mean(dim=1) / target.mean(dim=1).clamp_min(quiet)
         squared = difference.square().mean(dim=1) / target.square().mean(dim=1).clamp_min(quiet**2)
         return (absolute.clamp_max(largest) + squared.clamp_max(largest)).mean() / 2
 
     def _level_error(self, audio: Tensor, reference: Tensor) -> Tensor:
-        """Error of levels, in log10. Loud windows count more: otherwise they come out too soft, and soft windows too loud."""
+        """Error of levels, in log10. Loud windows weigh more, else loud windows become too soft, and soft too loud."""
         levels, goals = (_amplitudes(x, self.level_window) for x in (audio, reference))
         weights = (
             constants.LOUD_SHARE * goals / goals.mean(dim=1, keepdim=True)
@@ -134,7 +134,7 @@ class DecoderLoss(nn.Module):
 def _distances(
     spectra: Callable[[Tensor], list[Tensor]], draws: Tensor, reference: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Distances `[scales]` of spectra: the sum of those of both draws to the reference, and that between the draws."""
+    """Two distances of spectra `[scales]`: sum from both outputs to the reference, and between the two outputs."""
     one, other = map(spectra, draws.chunk(constants.DRAWS))
     with torch.no_grad():
         target = spectra(reference)
@@ -144,5 +144,5 @@ def _distances(
 
 
 def _amplitudes(audio: Tensor, window: int) -> Tensor:
-    """Root mean squares `[B, T]` of windows of samples `[B, N]` that overlap by half, at least -90 dB."""
+    """Root mean squares `[B, T]` of half-overlapping windows of samples `[B, N]`, with a floor of -90 dB."""
     return (mean_squares(audio, window) + 1e-9).sqrt()

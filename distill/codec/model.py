@@ -1,9 +1,9 @@
 """The codec: waveform to log-mel frames to latents to residual codes, and back through a learnt inverse STFT.
 
-Training refines a codec without networks. The encoder is a principal component projection of log-mel frames, weighted
-as the loss weighs them, plus a learnt residual that is initialised to zero. The decoder takes the magnitude that the
-pseudo-inverse of the mel filters gives, adds a learnt residual to its logarithm and learns the phase. To this it adds
-noise of a learnt spectrum, and gives the whole the coded envelope, as far as it trusts it, and learnt gains.
+Training refines a codec that works without networks. The encoder is a weighted principal component projection of
+log-mel frames, plus a learnt residual, initialised to zero. The decoder starts from the pseudo-inverse of the mel
+filters, adds a learnt residual to the log magnitude, and predicts the phase. It then adds partials of tones and noise
+with a learnt spectrum, applies the coded envelope with a learnt trust, and learnt gains.
 
 Shapes: B batch, N samples, F code frames, T hops, Q levels, D latent size.
 """
@@ -35,17 +35,17 @@ from distill.params import (
 
 CENTRE = (
     -2.0
-)  # of log10 mel amplitudes, so that the networks' inputs lie around 0 whatever the corpus
+)  # log10 mel amplitude subtracted from the networks' inputs, to centre them for any corpus
 
 
 class VQVAEArchitecture(Settings):
-    """Sizes of a codec: with the spectrogram they decide the shape of every tensor.
+    """Sizes of a codec, which determine the shape of every tensor together with the spectrogram.
 
-    `input_gain`, a power of two, is what samples are multiplied by before they are analysed, and decoded samples are
-    divided by it: a codec of soft recordings works like a codec of loud recordings.
+    Samples are multiplied by `input_gain`, a power of two, before analysis, and divided by it after decoding, so that
+    codecs of soft and loud recordings work alike.
 
-    The first level codes the loudness, the next three code tones of one of `partial_sets`. The others, the shape levels,
-    have `codebook_size` codewords.
+    The first level codes the loudness; the next three code tones with one of `partial_sets`. The other levels, the
+    spectral levels, have `codebook_size` codewords.
     """
 
     codebook_size: CodebookSize
@@ -54,8 +54,8 @@ class VQVAEArchitecture(Settings):
     hidden_size: CodecWidth
     num_layers: CodecLayers
     quantizer: Quantizer
-    gain_shape: Literal[True] = True  # in files: the loudness has a level of its own
-    partial_sets: Annotated[int, Field(ge=1, le=1000)]  # that tones are made of
+    gain_shape: Literal[True] = True  # kept in files: the loudness has its own level
+    partial_sets: Annotated[int, Field(ge=1, le=1000)]  # number of partial sets
     input_gain: Annotated[float, Field(ge=1 / MOST_GAIN, le=MOST_GAIN)] = 1.0
 
     @model_validator(mode="after")
@@ -73,7 +73,7 @@ class VQVAEArchitecture(Settings):
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
-        """Number of codes of each level: its codes are smaller."""
+        """Number of codes of each level; codes start at 0."""
         return self.layout.codebook_sizes
 
 
@@ -86,11 +86,10 @@ class VQVAEOutput(NamedTuple):
 
 
 class VQVAE(nn.Module):
-    """Residual-VQ codec of mono sound. Dropout and decay of moving averages act in training mode only.
+    """Residual-VQ codec of mono sound. Dropout and codebook updates are active in training mode only.
 
-    Its parts: `frame_features` and `pitch` analyse, a projection and the `quantizer` code the spectrum, `tone` knows what
-    the codes of tones sound like, and the `decoder` with its heads makes the sound. Parts have the names of tensors
-    in files.
+    `frame_features` and `pitch` analyse sound, a projection and the `quantizer` code the spectrum, `tone` turns tone
+    codes into partials, and the `decoder` with its heads synthesises sound. Attribute names are tensor names in files.
     """
 
     def __init__(
@@ -141,18 +140,18 @@ class VQVAE(nn.Module):
 
     @property
     def margin(self) -> int:
-        """Samples that analysis reaches beyond each end of a sound."""
+        """Number of samples that analysis needs beyond each end of a sound."""
         return self.pitch.margin
 
     @property
     def context(self) -> int:
-        """Frames before and after a frame that decide its tone."""
+        """Number of frames before and after a frame that influence its tone."""
         return self.pitch.context
 
     def forward(self, audio: Tensor, noise: Tensor, draws: int = 1) -> VQVAEOutput:
-        """Reconstruct audio `[B, N]`, N a multiple of `samples_per_frame`, with `draws` draws of the noise.
+        """Reconstruct audio `[B, N]`, N a multiple of `samples_per_frame`, with `draws` realisations of the noise.
 
-        `noise` `[B, F, noise bands]` is as for `synthesise`.
+        `noise` `[B, F, noise bands]` as in `synthesise`.
         """
         latents, tones = self.analyse(nn.functional.pad(audio, (self.margin, self.margin)))
         quantized = self.quantizer(latents)
@@ -161,7 +160,7 @@ class VQVAE(nn.Module):
         return VQVAEOutput(audio, codes, quantized.commit_loss)
 
     def analyse(self, audio: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Latents `[B, F, D]` before quantisation and codes of tones `[B, F, 3]` of samples `[B, N]`.
+        """Latents `[B, F, D]` before quantisation, and tone codes `[B, F, 3]`, of samples `[B, N]`.
 
         N is `margin + F * samples_per_frame + margin`; `inside` `[F]` is 0 in gaps between sounds and 1 elsewhere.
         """
@@ -169,7 +168,7 @@ class VQVAE(nn.Module):
         return self.latents(features), tones
 
     def amplified(self, audio: Tensor) -> Tensor:
-        """Samples `[B, N]` as they are analysed: times the gain, fp32."""
+        """Samples `[B, N]` times the input gain, fp32."""
         return audio.float() * self.architecture.input_gain
 
     def features(self, audio: Tensor) -> Tensor:
@@ -182,7 +181,7 @@ class VQVAE(nn.Module):
             return features
 
     def flat_features(self, audio: Tensor, inside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Features `[B, F, features]` without the combs of tones, and codes of these tones, as in `analyse`."""
+        """Features `[B, F, features]` without the combs of tones, and tone codes, for arguments as in `analyse`."""
         with torch.autocast(audio.device.type, enabled=False):
             features = self.features(audio)
             tones, combs = self.pitch(self.tone, self.amplified(audio), features, inside)
@@ -195,19 +194,19 @@ class VQVAE(nn.Module):
             residual = self.encoder(features - CENTRE)
             is_learnt = (
                 torch.arange(residual.shape[-1], device=residual.device) > 0
-            )  # the loudness is measured
+            )  # the loudness has no residual
             latents: Tensor = self.project(features) + residual * is_learnt
         return latents
 
     def project(self, features: Tensor) -> Tensor:
-        """Latents `[..., D]` of features `[..., features]`: their loudness and weighted components."""
+        """Latents `[..., D]` of features `[..., features]`: loudness and weighted principal components."""
         loudness = self.frame_features.loudness(features)
         latents = ((features - self.mean - loudness) * self.weights) @ self.components
         latents[..., :1] = loudness * self.quantizer.loudness_scale
         return latents
 
     def unproject(self, latents: Tensor) -> Tensor:
-        """Features `[..., features]` of latents `[..., D]`: the inverse of `project`, up to the components left out."""
+        """Features `[..., features]` of latents `[..., D]`: inverts `project`, except for dropped components."""
         with torch.autocast(latents.device.type, enabled=False):
             latents = latents.float()
             features = (latents @ self.components.T) / self.weights + self.mean
@@ -216,7 +215,7 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def fit_projection(self, features: Tensor) -> None:
-        """Set the projection to the principal components of the shape of features `[n, features]`."""
+        """Set the projection to the principal components of features `[n, features]` minus their loudness."""
         features = features - self.frame_features.loudness(features)
         mean = features.mean(dim=0)
         _, vectors = torch.linalg.eigh(((features - mean) * self.weights).double().T.cov())
@@ -237,7 +236,7 @@ class VQVAE(nn.Module):
         return self.quantizer.decode(spectral, inside)
 
     def code_vectors(self) -> list[Tensor]:
-        """Vectors `[V, n]` of each level's codes, on the CPU: codes that sound alike have near vectors."""
+        """Vectors `[V, n]` of each level's codes, on the CPU; similar sounds have near vectors."""
         loudness, *shapes = [level.codewords.cpu() for level in self.quantizer.levels()]
         return [loudness, *self.tone.vectors(), *shapes]
 
@@ -249,9 +248,9 @@ class VQVAE(nn.Module):
         phases: Tensor | None = None,
         inside: Tensor | None = None,
     ) -> tuple[Tensor, Tones]:
-        """Features `[B, F, features]` with the combs that `flat_features` left out, and partials of tones `[B, F, 3]`.
+        """Restore the combs that `flat_features` removed from features `[B, F, features]`; compute the tones' partials.
 
-        `noise` and `phases` are as for `synthesise`; `inside` `[T]` is 0 in gaps between sounds.
+        `tones` `[B, F, 3]` are codes; `noise` and `phases` as in `synthesise`; `inside` `[T]` is 0 in gaps.
         """
         combs = self.tone.combs(tones)
         features = self.with_combs(features, tones, combs)
@@ -259,7 +258,7 @@ class VQVAE(nn.Module):
         return features, self.tone(log_mel, tones, combs, noise, phases, inside)
 
     def with_combs(self, features: Tensor, tones: Tensor, combs: Combs) -> Tensor:
-        """Features `[B, F, features]` with the combs of tones `[B, F, 3]` that `flat_features` left out."""
+        """Restore the combs of tones `[B, F, 3]` that `flat_features` removed from features `[B, F, features]`."""
         loudness = self.frame_features.loudness(features)
         combed = self.frame_features.moved_to(features + self.tone.pattern(tones, combs), loudness)
         return self.frame_features.with_loudness(combed, loudness)
@@ -276,10 +275,9 @@ class VQVAE(nn.Module):
     ) -> Tensor:
         """Samples `[draws * B, F * samples_per_frame]` of features `[B, F, features]` without combs, and their codes.
 
-        `noise` `[B, F, noise bands]` is log10 of the noise next to tones, from a recording's noise floor.
-        `positions` `[F]` are the frames' positions in their sound, 0 to F - 1 if None, and -1 in gaps between sounds,
-        where `inside` `[F]` is 0. The first draw of the noise is a sound's own. `phases` `[B, T, K]` are those of the
-        tones, as if the codes were whole sounds if None.
+        `noise` `[B, F, noise bands]` is log10 of noise to tone, from a recording's noise floor. `positions` `[F]` in
+        the sound default to 0 to F - 1; they are -1 in gaps between sounds, where `inside` `[F]` is 0. Realisation 0 of
+        the noise is the same for any `draws`. `phases` `[B, T, K]` of the tones default to the phases of whole sounds.
         """
         stack = self.spectrogram.stack
         inside = None if inside is None else inside.repeat_interleave(stack)
@@ -290,8 +288,7 @@ class VQVAE(nn.Module):
                 features, self.layout.split(codes)[1], noise, phases, inside
             )
             log_mel, fine, envelope = self.spectrogram.by_hop(features)
-            # The weights were not trained with clean tones in silence: bands
-            # that are 100 dB softer than the loudest are equally soft.
+            # Weights were not trained on clean tones in silence: clamp bands to 100 dB below the loudest.
             softest = log_mel.amax(dim=2, keepdim=True) - 5.0
             heard = (torch.maximum(log_mel, softest), torch.maximum(fine, softest), envelope)
             inputs = torch.cat([*heard, tones.bands], dim=2) - CENTRE
@@ -318,12 +315,12 @@ class VQVAE(nn.Module):
             return torch.cat(drawn) / self.architecture.input_gain
 
     def transposed(self, codes: Tensor, semitones: float) -> Tensor:
-        """Codes `[B, F, Q]` with other notes; tones beyond what can be coded are left out."""
+        """Transpose codes `[B, F, Q]`; tones beyond the code range become 0."""
         spectral, tones = self.layout.split(codes)
         return self.layout.join(spectral, self.tone.transposed(tones, semitones))
 
     def pitches(self, codes: Tensor) -> Tensor:
-        """Pitches `[..., F]` in semitones (MIDI) of codes `[..., F, Q]`, NaN where there is no tone."""
+        """Pitches `[..., F]` in semitones (MIDI) of codes `[..., F, Q]`, NaN without a tone."""
         return self.tone.pitches(self.layout.split(codes)[1])
 
 
@@ -332,6 +329,6 @@ def feature_weights(spectrogram: SpectrogramConfig) -> Tensor:
     sizes = torch.tensor(spectrogram.feature_sizes)
     in_squared_error = torch.tensor(
         [4.0, 2.0, 6.0], dtype=torch.float64
-    )  # of log-mel frames, fine frames, envelope
+    )  # weights of log-mel frames, fine frames, envelope
     shares = (in_squared_error / sizes).repeat_interleave(sizes).float()
     return (shares / shares.mean()).sqrt()

@@ -1,10 +1,11 @@
-"""Residual vector quantisation: a quantizer whose finer levels overlap in time, and the plain quantizer of a library.
+"""Residual vector quantisation: a quantizer with finer levels that overlap in time, and a library's plain quantizer.
 
-Codes of a frame are those of the loudness, a scalar, and of the shape levels, whose codewords add up. Of the overlapping
-kind the first shape level codes each frame by itself, so that equal frames get equal codes and a prior can predict them.
-Its residual is coded by the finer levels together with the neighbouring frames: a codeword there also adds to the frames
-around its own, weighted by a kernel. In steady sound, where a plain quantizer repeats the same codewords, several frames
-share theirs: at equal bitrate 6 to 33 % less squared error (docs/decisions). Shapes as in `search`.
+A frame has a scalar loudness code and codes of spectral levels, whose codewords are summed. In the overlapping
+quantizer, the first spectral level codes each frame independently, so that equal frames get equal codes, which a prior
+can predict. Finer levels code the residual of several frames together: a codeword also adds to the frames around its
+own, weighted by a kernel. In steady sound, where a plain quantizer repeats codewords, neighbouring frames share them.
+This reduces the squared error by 6 to 33 % at equal bitrate (docs/decisions). Shapes as in `search`; S is the number of
+spectral levels.
 """
 
 import functools
@@ -37,7 +38,7 @@ from distill.codec.search import (
 from distill.params import Quantizer
 from distill.training.events import HEALTH, LOW_UTILIZATION, CodebookHealth
 
-MAX_FITTED_CODEWORDS = 2048  # more are not fitted together: memory grows with their square
+MAX_FITTED_CODEWORDS = 2048  # limit of the joint fit, whose memory grows with the square
 
 
 class Quantized(NamedTuple):
@@ -49,23 +50,23 @@ class Quantized(NamedTuple):
 
 
 class Level(NamedTuple):
-    """Codewords `[V, D]` of a level, and the kernel `[KERNEL_FRAMES, D]` with which they add to frames around theirs."""
+    """Codewords `[V, D]` of a level, and their weights `[KERNEL_FRAMES, D]` in the frames around their own."""
 
     codewords: Tensor
     kernel: Tensor
 
 
 class ResidualQuantizer(nn.Module, ABC):
-    """Residual quantizer of the loudness, in equal steps, and of S shape levels of V codewords.
+    """Residual quantizer of the loudness, in equal steps, and of S spectral levels with V codewords each.
 
-    The first component of latents is the loudness (log10 of an amplitude) times `loudness_scale`, and codewords of shape
-    levels have 0 there. A kind of quantizer says how codes are searched for, how codebooks are fitted, and how they move
-    in training mode. Everything is fp32: under autocast the nearest codeword is not reliably found.
+    The first component of latents is the loudness (log10 of an amplitude) times `loudness_scale`; it is 0 in codewords
+    of spectral levels. Subclasses define the search for codes, the fit of codebooks, and their updates in training
+    mode. Everything is fp32: the search is unreliable under autocast.
     """
 
-    search_context = 0  # frames before and after a frame that can decide its codes
+    search_context = 0  # number of frames before and after a frame that influence its codes
     dead_code_threshold = (
-        0.0  # latents of a batch that a codeword has on average, below which some kinds replace it
+        0.0  # mean number of latents in a batch; rarer codewords are replaced by some quantizers
     )
 
     def __init__(
@@ -83,14 +84,14 @@ class ResidualQuantizer(nn.Module, ABC):
             loudness_scale,
         )
         self.codebooks = nn.Buffer(torch.zeros(shapes, codebook_size, latent_size))  # [S, V, D]
-        # [2, KERNEL_FRAMES, D], of the first and of finer levels: entry k weighs codewords of frame t + k - REACH in t
+        # [2, KERNEL_FRAMES, D], of the first and finer levels: entry k is the weight of frame t + k - REACH in frame t
         self.kernels = nn.Buffer(identity_kernel(latent_size).repeat(2, 1, 1))
-        # Moving averages of how many latents have a codeword, and of the sum of these latents' targets for it.
+        # Moving averages of the number of latents of each codeword, and of the sum of their targets.
         self.counts = nn.Buffer(torch.ones(shapes, codebook_size))
         self.sums = nn.Buffer(torch.zeros_like(self.codebooks))
 
     def levels(self) -> list[Level]:
-        """The levels of loudness and shape: summed over them, what codewords add to a frame is its latent."""
+        """Loudness level and spectral levels; a frame's latent is the sum of their weighted codewords."""
         loudness = self._loudness(torch.arange(LOUDNESS_SIZE, device=self.kernels.device))[:, None]
         width = self.kernels.shape[2]
         steps = Level(
@@ -105,7 +106,7 @@ class ResidualQuantizer(nn.Module, ABC):
         ]
 
     def forward(self, latents: Tensor) -> Quantized:
-        """Quantise `[B, F, D]`. The commitment loss is the mean squared error of the whole stack, unweighted."""
+        """Quantise `[B, F, D]`. The commitment loss is the unweighted mean squared error after all levels."""
         with torch.autocast(latents.device.type, enabled=False):
             latents = latents.float()
             codes = self.search(latents.detach())
@@ -117,9 +118,10 @@ class ResidualQuantizer(nn.Module, ABC):
 
     @torch.no_grad()
     def search(self, latents: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Codes `[B, F, 1 + S]` of latents `[B, F, D]` at `positions` `[F]` of their sound, 0 to F - 1 if None.
+        """Codes `[B, F, 1 + S]` of latents `[B, F, D]`.
 
-        A frame's codes depend on its position and `search_context` frames to each side. Position -1 is a gap.
+        `positions` `[F]` in the sound default to 0 to F - 1; -1 is a gap. A frame's codes depend on its position and on
+        `search_context` frames to each side.
         """
         steps = (latents[..., :1] / self.loudness_scale - LOUDNESS_RANGE[0]) / LOUDNESS_STEP
         loudness = steps.nan_to_num().round().clamp(0, LOUDNESS_SIZE - 1).long()
@@ -128,7 +130,7 @@ class ResidualQuantizer(nn.Module, ABC):
     def decode(self, codes: Tensor, inside: Tensor | None = None) -> Tensor:
         """Latents `[B, F, D]` of codes `[B, F, 1 + S]`; `inside` `[F]` is 0 in gaps, whose codes are ignored.
 
-        `REACH` frames before and after a frame decide its latent.
+        A latent depends on `REACH` frames before and after its own.
         """
         loudness, first, finer = codes.tensor_split([1, 2], dim=-1)
         shape = overlap(
@@ -147,11 +149,11 @@ class ResidualQuantizer(nn.Module, ABC):
         rounds: int = constants.FIT_ROUNDS,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Fit codebooks and kernels to latents `[F, D]` of pieces of sound, in rounds; `progress` gets those done."""
+        """Fit codebooks and kernels to latents `[F, D]` of pieces of sound; `progress` gets the rounds completed."""
 
     @torch.no_grad()
     def fit_frames(self, latents: Tensor, generator: torch.Generator) -> None:
-        """Fit codebooks to latents `[n, D]` by k-means, level after level; no codeword overlaps another frame."""
+        """Fit codebooks to latents `[n, D]` by k-means, level by level, without overlap."""
         residual = _shape(latents.float())
         self.kernels.copy_(identity_kernel(residual.shape[1]))
         for level, codebook in enumerate(self.codebooks):
@@ -162,18 +164,18 @@ class ResidualQuantizer(nn.Module, ABC):
 
     @abstractmethod
     def _search_shape(self, latents: Tensor, positions: Tensor | None) -> Tensor:
-        """Codes `[B, F, S]` of latents `[B, F, D]` whose loudness is 0."""
+        """Codes `[B, F, S]` of latents `[B, F, D]` with loudness set to 0."""
 
     @abstractmethod
     def _update_codebooks(self, latents: Tensor, codes: Tensor) -> None:
-        """Move codebooks by one step, given latents `[B, F, D]` whose loudness is 0 and their codes `[B, F, S]`."""
+        """Update codebooks by one step from latents `[B, F, D]` with loudness set to 0 and their codes `[B, F, S]`."""
 
     def _loudness(self, codes: Tensor) -> Tensor:
-        """Loudness of its codes, times the scale."""
+        """Loudness of loudness codes, times `loudness_scale`."""
         return (LOUDNESS_RANGE[0] + LOUDNESS_STEP * codes) * self.loudness_scale
 
     def _start_averages(self, level: int, chosen: Tensor) -> None:
-        """Start a level's moving averages with how often each codeword was chosen."""
+        """Start a level's moving averages from the counts of the `chosen` codewords."""
         self.counts[level] = (
             torch.bincount(chosen, minlength=self.codebook_size).clamp_min(1).float()
         )
@@ -181,9 +183,9 @@ class ResidualQuantizer(nn.Module, ABC):
 
 
 class OverlappingQuantizer(ResidualQuantizer):
-    """Quantizer whose finer levels overlap in time.
+    """Quantizer with finer levels that overlap in time.
 
-    Codebooks move by exponential averages (van den Oord et al. 2017, arXiv 1711.00937, appendix A.1).
+    Codebooks are updated by exponential moving averages (van den Oord et al. 2017, arXiv 1711.00937, appendix A.1).
     """
 
     search_context = SEARCH_CONTEXT
@@ -196,7 +198,7 @@ class OverlappingQuantizer(ResidualQuantizer):
         rounds: int = constants.FIT_ROUNDS,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """See `ResidualQuantizer`; finer levels are fitted in turn with the search for their codes."""
+        """See `ResidualQuantizer`; each round searches the codes of finer levels, then fits kernel and codebooks."""
         self.fit_frames(torch.cat(list(pieces)), generator)
         parts = [join_sequences(_shape(piece[None].float())) for piece in pieces]
         rows, turns = (
@@ -214,7 +216,7 @@ class OverlappingQuantizer(ResidualQuantizer):
             finer = overlapping_search(residual, turns, codebooks, self.kernels[1], finer, rounds=1)
             codewords = sum_codewords(codebooks, finer) * inside[:, None]
             self.kernels[1] = fitted_kernel(codewords, residual, inside, REACH)
-            if fit_round:  # the first search was without a kernel
+            if fit_round:  # the first search had no kernel
                 codebooks.copy_(
                     fitted_codebooks(codebooks, finer, residual, inside, self.kernels[1])
                 )
@@ -234,17 +236,17 @@ class OverlappingQuantizer(ResidualQuantizer):
         return codes.reshape(batch, frames + 2 * REACH, -1)[:, REACH : REACH + frames]
 
     def _first_codes(self, rows: Tensor, inside: Tensor) -> Tensor:
-        """Codes `[n, 1]` of the first shape level of joined rows `[n, D]`; 0 in gaps, where `inside` `[n]` is False."""
+        """Codes `[n, 1]` of the first spectral level for rows `[n, D]`; 0 in gaps, where `inside` `[n]` is False."""
         codes = torch.zeros(len(rows), 1, dtype=torch.int64, device=rows.device)
         codes[inside] = BeamSearch(self.codebooks[:1])(rows[inside])
         return codes
 
     @torch.no_grad()
     def _update_codebooks(self, latents: Tensor, codes: Tensor) -> None:
-        """Advance the moving averages by one step, summed over all processes of a training.
+        """Advance the moving averages by one step, summed over all processes.
 
-        The first level's codewords move towards the mean of their latents. The finer levels' codewords, all at once, take
-        a step down the residual of the first. A batch that is not finite moves none.
+        Codewords of the first level move towards the mean of their latents. Codewords of finer levels take one gradient
+        step together, on the residual of the first level. A batch with NaN or infinite latents moves no codeword.
         """
         finite = latents.isfinite().all()
         plain = sum_codewords(self.codebooks[:1], codes[..., :1])
@@ -263,14 +265,14 @@ class OverlappingQuantizer(ResidualQuantizer):
                 torch.distributed.all_reduce(total)
             self.counts[level].lerp_(count, 1 - self.ema_decay)
             self.sums[level].lerp_(total, 1 - self.ema_decay)
-            # An unused codeword stays where it is: its count and sum shrink together.
+            # An unused codeword does not move: its count and sum shrink together.
             counts = self.counts[level][:, None]
             self.codebooks[level] = torch.where(
                 counts > 1e-6, self.sums[level] / counts.clamp_min(1e-6), codebook
             )
 
     def _finer_steps(self, residual: Tensor, codes: Tensor) -> Tensor:
-        """Steps `[B * F, D]` of the finer levels' codewords down their error of a residual `[B, F, D]`."""
+        """Gradient steps `[B * F, D]` of the finer levels' codewords for a residual `[B, F, D]`."""
         rows, turns = join_sequences(residual)
         inside, kernel = turns >= 0, self.kernels[1]
         coded = torch.zeros_like(rows)
@@ -281,10 +283,9 @@ class OverlappingQuantizer(ResidualQuantizer):
 
 
 class LibraryQuantizer(ResidualQuantizer):
-    """Quantizer whose levels code the residual of earlier levels; no codeword overlaps another frame.
+    """Plain residual quantizer without overlap, trained by `ResidualVQ` of vector-quantize-pytorch.
 
-    The `ResidualVQ` of vector-quantize-pytorch moves its codebooks. It replaces a codeword that is nearest to fewer
-    latents of a batch, on average, than `dead_code_threshold` by one of them.
+    A codeword with fewer latents per batch than `dead_code_threshold`, on average, is replaced by a latent.
     """
 
     def fit(
@@ -294,7 +295,7 @@ class LibraryQuantizer(ResidualQuantizer):
         rounds: int = 0,  # noqa: ARG002
         progress: Callable[[int], None] = lambda _: None,  # noqa: ARG002
     ) -> None:
-        """See `ResidualQuantizer`; it takes no rounds."""
+        """See `ResidualQuantizer`; `rounds` and `progress` are ignored."""
         self.fit_frames(torch.cat(list(pieces)), generator)
 
     def _search_shape(self, latents: Tensor, positions: Tensor | None) -> Tensor:  # noqa: ARG002
@@ -304,7 +305,7 @@ class LibraryQuantizer(ResidualQuantizer):
             residual = residual - codebook[codes[-1]]
         return torch.stack(codes, dim=1).reshape(*latents.shape[:2], -1)
 
-    @functools.cached_property  # which does not make it a submodule: files know nothing of it
+    @functools.cached_property  # not a submodule, so checkpoints do not hold it
     def _library(self) -> Any:
         from vector_quantize_pytorch import (
             ResidualVQ,
@@ -343,12 +344,12 @@ QUANTIZERS: Mapping[Quantizer, type[ResidualQuantizer]] = MappingProxyType(
 
 
 def _shape(latents: Tensor) -> Tensor:
-    """Latents `[..., D]` with 0 for the loudness: what the shape levels code."""
+    """Set the loudness of latents `[..., D]` to 0; spectral levels code the rest."""
     return nn.functional.pad(latents[..., 1:], (1, 0))
 
 
 def codeword_counts(codes: Tensor, codebook_sizes: Sequence[int]) -> Tensor:
-    """How often codes `[n, Q]` use each codeword of each level: `[Q, V]` fp64, V the largest size."""
+    """Number of times that codes `[n, Q]` use each codeword: `[Q, V]` fp64, V the largest codebook size."""
     most = max(codebook_sizes)
     return torch.stack(
         [torch.bincount(level, minlength=most) for level in codes.unbind(1)]
@@ -356,7 +357,7 @@ def codeword_counts(codes: Tensor, codebook_sizes: Sequence[int]) -> Tensor:
 
 
 def codebook_health(counts: Tensor, codebook_sizes: Sequence[int]) -> dict[str, dict[str, float]]:
-    """Codebook health of each level from `codeword_counts`: share of codewords used, perplexity, codewords not used."""
+    """Health of each level from `codeword_counts`: proportion of codewords used, perplexity, unused codewords."""
     health = {}
     for level, (row, size) in enumerate(zip(counts, codebook_sizes, strict=True)):
         shares = row[row > 0] / row.sum()
@@ -375,9 +376,9 @@ def utilization_warnings(
     frames: float = math.inf,
     counted: str = "held-out recordings",
 ) -> tuple[str, ...]:
-    """Warn, in a sentence each, of shape levels that use less than 30 % of their codewords in `frames` frames.
-
-    Loudness and tones have codes for other sounds than there are. Fewer than four frames a codeword tell nothing.
+    """Warnings, one sentence per spectral level that uses under 30 % of its codewords in `frames` frames.
+    Levels of loudness and tones are not checked: they have codes for sounds beyond the corpus. With fewer than four
+    frames per codeword, there are no warnings.
     """
     least_frames, sizes = 4, layout.codebook_sizes
     shares = {level: health[f"level_{level}"]["utilization"] for level in layout.shapes}
@@ -396,10 +397,11 @@ def _is_distributed() -> bool:
 def fitted_kernel(codewords: Tensor, rows: Tensor, inside: Tensor, reach: int) -> Tensor:
     """Fit a symmetric kernel `[KERNEL_FRAMES, D]` of sum 1 by ridge regression, component by component.
 
-    With it the overlapping codewords `[n, D]` come nearest to rows `[n, D]`. `inside` `[n]` is False in gaps.
+    It minimises the error of overlapping codewords `[n, D]` against rows `[n, D]`. Weights beyond `reach` frames are 0.
+    `inside` `[n]` is False in gaps.
     """
     windows, offsets = frame_windows(codewords), range(1, reach + 1)
-    # Effect of a weight for the frames so far off, when the middle gives up as much.
+    # Effect of a weight at this offset to both sides, which the middle weight offsets.
     parts = [
         windows[..., REACH - offset] + windows[..., REACH + offset] - 2 * codewords
         for offset in offsets
@@ -411,7 +413,7 @@ def fitted_kernel(codewords: Tensor, rows: Tensor, inside: Tensor, reach: int) -
         constants.KERNEL_RIDGE
         * (codewords * inside[:, None]).double().square().sum(dim=0).clamp_min(1e-6)[:, None]
     )
-    gram += 4 * ridge[:, :, None]  # the middle is 1 - 2 x the others' sum
+    gram += 4 * ridge[:, :, None]  # the middle is 1 - 2 x the sum of the others
     gram.diagonal(dim1=1, dim2=2).add_(2 * ridge)
     moments += 2 * ridge
     side = torch.linalg.solve(gram, moments).float().T  # [reach, D]
@@ -427,8 +429,8 @@ def fitted_codebooks(
 ) -> Tensor:
     """Fit all codebooks `[Q, V, D]` together, by least squares of rows `[n, D]` given their codes `[n, Q]`.
 
-    A ridge holds every codeword where it is, so that rare codewords do not follow single frames. `inside` `[n]` is False in
-    gaps. More than `MAX_FITTED_CODEWORDS` codewords are returned as they are.
+    A ridge penalty on changes keeps rare codewords from following single frames. `inside` `[n]` is False in gaps.
+    More than `MAX_FITTED_CODEWORDS` codewords are returned unchanged.
     """
     levels, size, width = codebooks.shape
     codewords = codebooks.flatten(0, 1)
@@ -443,12 +445,12 @@ def fitted_codebooks(
         inside
     ]  # [rows inside, Q, KERNEL_FRAMES], -1 for no codeword
     targets = rows[inside]
-    totals = []  # for each offset the sum of the rows that have a codeword there, [count, D]
+    totals = []  # for each offset, the sum of the rows with each codeword at that offset, [count, D]
     for levels_at in windows.unbind(dim=2):
         totals.append(rows.new_zeros(count, width))
         for level in levels_at.unbind(dim=1):
             totals[-1].index_add_(0, level[level >= 0], targets[level >= 0])
-    together = {}  # for two offsets how often a codeword at one and a codeword at the other are in the same row
+    together = {}  # for each pair of offsets, co-occurrence counts of codewords in the same row
     for i in range(KERNEL_FRAMES):
         for j in range(i, KERNEL_FRAMES):
             present = (windows[:, 0, i] >= 0) & (windows[:, 0, j] >= 0)
@@ -478,14 +480,14 @@ def fitted_codebooks(
                     codewords.dtype
                 )
                 break
-            # Where nearly all is silence, weights are large, and fp32 has no digits left for the ridge: once more.
+            # If nearly all frames are silent, counts are large and fp32 loses the ridge: try again in fp64.
     return fitted.reshape(codebooks.shape)
 
 
 def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Lloyd's algorithm from a k-means++ start: centres `[clusters, D]` and the nearest one to each point `[n]`.
+    """Lloyd's algorithm from a k-means++ start: centres `[clusters, D]`, and the index of the nearest per point `[n]`.
 
-    A cluster that runs empty restarts at the point that is farthest from its centre.
+    An empty cluster restarts at the point farthest from its centre.
     """
     centres = _plus_plus(points, clusters, generator)
     for _ in range(25):
@@ -507,7 +509,7 @@ def _nearest(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _plus_plus(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """First centres `[clusters, D]` by k-means++ (Arthur and Vassilvitskii 2007), among 16 points a cluster at most."""
+    """Initial centres `[clusters, D]` by k-means++ (Arthur and Vassilvitskii 2007), from up to 16 points a cluster."""
     if len(points) > 16 * clusters:
         points = points[torch.randperm(len(points), generator=generator)[: 16 * clusters]]
     first = int(torch.randint(len(points), (1,), generator=generator))

@@ -1,6 +1,6 @@
-"""Scales of pitch: semitones as in MIDI, where 69 is 440 Hz, octaves (log2 of Hz), and mel on the HTK scale.
+"""Pitch scales: semitones (MIDI, 69 is 440 Hz), octaves (log2 of Hz), and mel (HTK).
 
-Numbers, NumPy arrays and tensors alike.
+Functions of type `Numbers` accept floats, NumPy arrays and tensors.
 """
 
 import math
@@ -13,22 +13,22 @@ if TYPE_CHECKING:  # stages without networks use scales, too
     from torch import Tensor
 
 A4, A4_HERTZ = 69.0, 440.0
-# Limits of nearness, in cents, and their reasons.
-TUNING_CENTS = 6.25  # a step of tuning, which a held note shows no more than half of
-PEAK_CENTS = 8.0  # from a peak, at which a partial is worth 0.6 of it: how far noise moves peaks of long windows
-FOUND_STEPS = 3  # of tuning, to each side of a peak in which a partial counts as found: more than strings are stretched
-TUNED_CENTS = 20.0  # from a partial, within which a peak moves the pitch: all that count as found
+# Tolerances in cents, and their reasons.
+TUNING_CENTS = 6.25  # a step of fine pitch; the error is at most half a step
+PEAK_CENTS = 8.0  # distance from a peak at which a partial scores 0.6 of it: noise moves peaks of long windows this far
+FOUND_STEPS = 3  # of fine pitch: largest distance of a partial from its peak; exceeds the inharmonicity of strings
+TUNED_CENTS = 20.0  # peaks within this distance of a partial refine the pitch; includes the range of FOUND_STEPS
 APART_CENTS = (
     2 * FOUND_STEPS * TUNING_CENTS
-)  # between partials of a set: nearer ones would count the same peak
+)  # least distance between partials of a set: closer partials would count the same peak
 CHORD_CENTS = (
-    25.0  # between partials of a chord that count as one: tempered thirds are 14 from pure thirds
+    25.0  # partials of a chord this close are merged: tempered thirds are 14 from pure thirds
 )
-PITCH_CENTS = 50.0  # from a sound's median, of frames that have its pitch: half of a semitone
+PITCH_CENTS = 50.0  # largest distance of a frame from the median pitch of its sound: half a semitone
 MEL_FACTOR, MEL_CORNER_HERTZ = (
     2595.0,
     700.0,
-)  # mel are linear below the corner and logarithmic above it
+)  # the mel scale is linear below the corner, logarithmic above it
 
 Numbers = TypeVar("Numbers", float, NDArray[np.float64], "Tensor")
 
@@ -55,7 +55,7 @@ def highest_mel(sample_rate: int) -> float:
 
 
 def mel_centres(sample_rate: int, bands: int) -> NDArray[np.float64]:
-    """Centres `[bands]`, in mel, of bands that are spaced alike from 0 Hz to half the sample rate."""
+    """Centres `[bands]`, in mel, of evenly spaced bands from 0 Hz to half the sample rate."""
     return np.arange(1, bands + 1) / (bands + 1) * highest_mel(sample_rate)
 
 

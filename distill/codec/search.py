@@ -1,7 +1,7 @@
-"""Search for the codes of latents: beam search over levels, coordinate descent for codewords that overlap in time.
+"""Search for the codes of latents: beam search over levels, coordinate descent over codewords that overlap in time.
 
 Shapes: B batch, F frames, Q levels, V codebook size, D latent size, n rows (frames of several sequences and the gaps
-between them), c rows that are searched at the same time.
+between them), c rows searched at the same time.
 """
 
 import torch
@@ -9,23 +9,23 @@ from torch import Tensor, nn
 
 from distill.codec.constants import BEAM_SIZE, ROUNDS
 
-SEARCH_ROWS = 1 << 14  # latents searched at once: bounds memory, not the result
-CACHED_ROWS = 512  # fits the caches of CPUs: half the time
+SEARCH_ROWS = 1 << 14  # latents searched at once: limits memory, does not change the result
+CACHED_ROWS = 512  # fits CPU caches: half the time
 MOST_BYTES = (
     1 << 30
-)  # of tables, and of what is compared at once: reached by codebooks of thousands of codewords
-REACH = 2  # frames before and after its own that a codeword overlaps
+)  # limit of tables, and of errors compared at once, reached with thousands of codewords
+REACH = 2  # number of frames before and after its own that a codeword overlaps
 KERNEL_FRAMES = 2 * REACH + 1
 TURNS = (
-    KERNEL_FRAMES  # frames this far apart share no neighbour: they are searched at the same time
+    KERNEL_FRAMES  # frames this far apart share no neighbour and are searched at the same time
 )
 SEARCH_CONTEXT = (
     REACH + 2 * REACH * TURNS * ROUNDS
-)  # frames each side that can decide a frame's codes
+)  # number of frames to each side that influence a frame's codes
 
 
 def identity_kernel(latent_size: int) -> Tensor:
-    """A kernel `[KERNEL_FRAMES, D]` that overlaps no other frame."""
+    """Kernel `[KERNEL_FRAMES, D]` without overlap."""
     kernel = torch.zeros(KERNEL_FRAMES, latent_size)
     kernel[REACH] = 1.0
     return kernel
@@ -39,19 +39,19 @@ def sum_codewords(codebooks: Tensor, codes: Tensor) -> Tensor:
 
 
 def overlap(codewords: Tensor, kernel: Tensor) -> Tensor:
-    """Weighted sums of the codewords `[..., F, D]` around each frame; none before the first or after the last."""
+    """Weighted sums of the codewords `[..., F, D]` around each frame; 0 beyond the ends."""
     return (frame_windows(codewords) * kernel.T).sum(dim=-1)
 
 
 def frame_windows(values: Tensor) -> Tensor:
-    """Windows `[..., F, D, KERNEL_FRAMES]` of `[..., F, D]` around each frame; 0 beyond the ends."""
+    """Windows `[..., F, D, KERNEL_FRAMES]` around each frame of `[..., F, D]`; 0 beyond the ends."""
     return nn.functional.pad(values, (0, 0, REACH, REACH)).unfold(-2, KERNEL_FRAMES, 1)
 
 
 def join_sequences(latents: Tensor, positions: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Join sequences `[B, F, D]` at `positions` `[F]` to rows `[n, D]` with gaps between, and their turns `[n]`.
+    """Join sequences `[B, F, D]` into rows `[n, D]` with gaps between them, and compute the turns `[n]` of rows.
 
-    Positions are 0 to F - 1 if None, and -1 in gaps, as turns are.
+    `positions` `[F]` default to 0 to F - 1. In gaps, positions and turns are -1.
     """
     if positions is None:
         positions = torch.arange(latents.shape[1], device=latents.device)
@@ -63,7 +63,7 @@ def join_sequences(latents: Tensor, positions: Tensor | None = None) -> tuple[Te
 
 
 def overlap_weights(inside: Tensor, chosen: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows that codewords of rows `chosen` `[c]` overlap, `[c, KERNEL_FRAMES]`, and weights, `[c, KERNEL_FRAMES, D]`."""
+    """Rows `[c, KERNEL_FRAMES]` that codewords of rows `chosen` `[c]` overlap; weights `[c, KERNEL_FRAMES, D]`."""
     neighbours = chosen[:, None] + torch.arange(-REACH, REACH + 1, device=chosen.device)
     return neighbours, inside[neighbours][..., None] * kernel.flip(0)
 
@@ -76,11 +76,11 @@ def overlapping_search(
     codes: Tensor | None = None,
     rounds: int = ROUNDS,
 ) -> Tensor:
-    """Codes `[n, Q]` of rows `[n, D]` for codewords that overlap the neighbouring frames with weights `kernel`.
+    """Codes `[n, Q]` of rows `[n, D]` for codewords that overlap neighbouring frames with weights `kernel`.
 
-    Coordinate descent from `codes`, or from a search of each frame by itself: frames take turns.
+    Coordinate descent in `rounds`, where frames take turns, from `codes` or from an independent search of each frame.
     """
-    # A codeword's error counts in every frame that it overlaps, component by component: with these units, equally.
+    # Scale components so that a codeword's error, over all frames that it overlaps, weighs each component equally.
     scale = kernel.square().sum(dim=0).sqrt()
     codebooks, kernel = codebooks * scale, kernel / scale
     inside = turns >= 0
@@ -92,7 +92,7 @@ def overlapping_search(
     for turn in range(TURNS):
         chosen = (turns == turn).nonzero()[:, 0]
         neighbours, weights = overlap_weights(inside, chosen, kernel)
-        # From a codeword to its least squares solution, given all others, it is the sum of the residuals with these.
+        # The residuals, summed with these weights, lead from a codeword to its least squares solution given all others.
         step_weights = weights / weights.square().sum(dim=1, keepdim=True).clamp_min(1e-6)
         frames.append((chosen, neighbours, weights, step_weights))
     for _ in range(rounds):
@@ -106,7 +106,7 @@ def overlapping_search(
 
 
 class BeamSearch:
-    """Beam search for codes of latents, each by itself, in codebooks `[Q, V, D]`; a greedy one leaves 4 % more error."""
+    """Beam search for codes of independent latents in codebooks `[Q, V, D]`; greedy search leaves 4 % more error."""
 
     def __init__(self, codebooks: Tensor) -> None:
         self.levels, self.size, _ = codebooks.shape
@@ -130,13 +130,13 @@ class BeamSearch:
         )
 
     def _products(self, earlier: int, level: int, codes: Tensor) -> Tensor:
-        """Twice the products of the codewords `codes` of an earlier level with all of a level."""
+        """Twice the dot products of the codewords `codes` of an earlier level with all codewords of a level."""
         if self.products:
             return self.products[earlier, level][codes]
         return 2.0 * self.codebooks[earlier][codes] @ self.codebooks[level].T
 
     def _search(self, rows: Tensor) -> Tensor:
-        # Squared errors, minus the row's own square: of single codewords here, of candidates' sums below.
+        # Squared errors minus the square of the row: for single codewords here, for sums of candidates below.
         single = torch.addmm(self.squares, rows, self.codewords.T, alpha=-2.0)
         single = single.unflatten(1, (self.levels, self.size))
         errors, chosen = self._best(single[:, 0], 0)
@@ -153,7 +153,7 @@ class BeamSearch:
         return torch.cat(codes, dim=1)
 
     def _best(self, errors: Tensor, level: int) -> tuple[Tensor, Tensor]:
-        """Errors and indices of the candidates to keep, `[n, beam]` each; of the last level the best alone."""
+        """Errors and indices of the candidates to keep, `[n, beam]` each; the last level keeps only the best."""
         beam = min(BEAM_SIZE, errors.shape[1])
         best = (
             errors.min(dim=1, keepdim=True)

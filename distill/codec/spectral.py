@@ -1,4 +1,4 @@
-"""Spectrograms and their inverse, framed so that processing a long sound in chunks is exact."""
+"""Spectrograms and their inverse, framed for exact processing of long sounds in chunks."""
 
 import math
 import warnings
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, log_envelope, mask_gaps
 from distill.params import Settings
 
-MAX_LOG_MEL = 4.0  # log10 of an amplitude far above a full-scale sound's
+MAX_LOG_MEL = 4.0  # log10 amplitude, far above full scale
 
 
 class SpectrogramConfig(Settings):
-    """Geometry of the codec's frames. `stack` spectrogram frames make one code frame.
+    """Geometry of the codec's frames: `stack` spectrogram frames make one code frame.
 
-    Beside the log-mel spectrogram there is a fine one, with windows a quarter as long, half the hop and fewer bands: it
-    resolves time within a frame. The envelope, `envelope_steps` values a hop, resolves attacks.
+    A fine log-mel spectrogram, with a quarter of the window, half the hop and fewer bands, resolves time in a frame.
+    The envelope, with `envelope_steps` values per hop, resolves attacks.
     """
 
     sample_rate: Annotated[int, Field(ge=4_000, le=192_000)]
@@ -44,7 +44,7 @@ class SpectrogramConfig(Settings):
 
     @property
     def samples_per_frame(self) -> int:
-        """Samples of one code frame."""
+        """Number of samples in a code frame."""
         return self.hop_length * self.stack
 
     @property
@@ -54,27 +54,27 @@ class SpectrogramConfig(Settings):
 
     @property
     def n_fine_mels(self) -> int:
-        """Bands of the fine spectrogram."""
+        """Number of bands of the fine spectrogram."""
         return max(1, 2 * self.n_mels // 5)
 
     @property
     def features_per_hop(self) -> int:
-        """Values of one hop: one frame of the spectrogram, two of the fine one, and the envelope."""
+        """Number of values per hop: a spectrogram frame, two fine spectrogram frames, and the envelope."""
         return self.n_mels + 2 * self.n_fine_mels + self.envelope_steps
 
     @property
     def coarse_features(self) -> int:
-        """Values of one code frame that are of the log-mel spectrogram: they come first."""
+        """Number of values per code frame from the log-mel spectrogram; they come first."""
         return self.stack * self.n_mels
 
     @property
     def features(self) -> int:
-        """Values of one code frame."""
+        """Number of values per code frame."""
         return self.stack * self.features_per_hop
 
     @property
     def feature_sizes(self) -> list[int]:
-        """Numbers of values of one code frame: log-mel frames, then fine frames, then the envelope."""
+        """Numbers of values per code frame: log-mel frames, then fine frames, then the envelope."""
         return [
             self.coarse_features,
             self.stack * 2 * self.n_fine_mels,
@@ -83,16 +83,16 @@ class SpectrogramConfig(Settings):
 
     @property
     def bins(self) -> int:
-        """Bins of a spectrum."""
+        """Number of bins of a spectrum."""
         return self.n_fft // 2 + 1
 
     @property
     def margin(self) -> int:
-        """Samples that the analysis window reaches beyond each end of its hop."""
+        """Number of samples of the analysis window beyond each end of its hop."""
         return (self.n_fft - self.hop_length) // 2
 
     def frames_for(self, samples: int) -> int:
-        """Code frames that cover `samples` samples; at least one."""
+        """Number of code frames that cover `samples` samples, at least 1."""
         return max(1, math.ceil(samples / self.samples_per_frame))
 
     def by_hop(self, features: Tensor) -> list[Tensor]:
@@ -104,19 +104,19 @@ class SpectrogramConfig(Settings):
         ]
 
     def mean_log_mel(self, features: Tensor) -> Tensor:
-        """Mean `[..., n_mels]` of the log-mel frames of code frames with features `[..., features]`."""
+        """Mean `[..., n_mels]` of the log-mel frames in features `[..., features]`."""
         by_hop: Tensor = features[..., : self.coarse_features].unflatten(-1, (self.stack, -1))
         return by_hop.mean(dim=-2)
 
     def padded(self, audio: Tensor, margin: int, shift: int = 0) -> Tensor:
-        """Samples `[1, margin + F * samples_per_frame + margin]` of `[N]` that begin `shift` samples late."""
+        """Pad samples `[N]`, delayed by `shift`, with silence to `[1, margin + F * samples_per_frame + margin]`."""
         before = margin + shift
         whole = self.frames_for(len(audio) + shift) * self.samples_per_frame + 2 * margin
         return nn.functional.pad(audio, (before, whole - before - len(audio)))[None]
 
 
 def spectrogram_config_for(sample_rate: int) -> SpectrogramConfig:
-    """Default geometry at `sample_rate` Hz: hops of about 10.7 ms, two to a code frame (46.9 a second at 24 kHz)."""
+    """Default geometry at `sample_rate` Hz: hops of about 10.7 ms, 2 per code frame (46.9 frames/s at 24 kHz)."""
     hop_length = int(2 ** round(math.log2(sample_rate * 0.0107)))
     return SpectrogramConfig(
         sample_rate=sample_rate,
@@ -131,7 +131,7 @@ def spectrogram_config_for(sample_rate: int) -> SpectrogramConfig:
 def mel_filterbank(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
     """Triangular mel filters `[n_fft // 2 + 1, n_mels]`, HTK scale, from 0 Hz to half the sample rate."""
     with warnings.catch_warnings():
-        # At a high rate the lowest of many bands lie between two bins; callers handle empty filters.
+        # At high rates, some of the lowest bands lie between two bins; callers handle empty filters.
         warnings.filterwarnings("ignore", message="At least one mel filterbank has all zero values")
         bank = torchaudio.functional.melscale_fbanks(
             n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate
@@ -160,13 +160,13 @@ class _Magnitudes(torch.autograd.Function):
 def magnitudes(windows: Tensor) -> Tensor:
     """Magnitudes `[..., bins]` of the spectra of windows `[..., n_fft]`, an even number of samples.
 
-    In half the time of `rfft` and `abs`, forward and back, with gradient 0 at 0. Not twice differentiable.
+    Takes half the time of `rfft` and `abs`, forward and backward. The gradient at 0 is 0; not twice differentiable.
     """
     return cast(Tensor, _Magnitudes.apply(windows))  # type: ignore[no-untyped-call]
 
 
 class LogMel(nn.Module):
-    """Log-mel spectrogram: log10 of mel amplitudes. With `skip_empty` without bands whose filter has no bin."""
+    """Log-mel spectrogram: log10 of mel amplitudes. `skip_empty` drops bands without a bin in their filter."""
 
     def __init__(
         self, sample_rate: int, n_fft: int, hop_length: int, n_mels: int, skip_empty: bool = False
@@ -185,7 +185,7 @@ class LogMel(nn.Module):
 
 
 class FrameFeatures(nn.Module):
-    """Features of code frames: their log-mel frames, then their fine log-mel frames, then their envelope."""
+    """Features of code frames: log-mel frames, then fine log-mel frames, then the envelope."""
 
     def __init__(self, config: SpectrogramConfig) -> None:
         super().__init__()
@@ -210,20 +210,20 @@ class FrameFeatures(nn.Module):
         return torch.cat([part.reshape(len(audio), frames, -1) for part in parts], dim=2)
 
     def loudness(self, features: Tensor) -> Tensor:
-        """Loudness `[..., 1]` of frames with features `[..., features]`: log10 of the root mean square of mel bands."""
+        """Loudness `[..., 1]` of features `[..., features]`: log10 of the root mean square of mel bands."""
         coarse = features[..., : self.config.coarse_features]
         offset = math.log(self.config.coarse_features) / (2 * LOG_TEN)
         return (coarse * (2 * LOG_TEN)).logsumexp(dim=-1, keepdim=True) / (2 * LOG_TEN) - offset
 
     def moved_to(self, features: Tensor, loudness: Tensor) -> Tensor:
-        """Features with all bands moved to this loudness `[..., 1]`, and the envelope as it is."""
+        """Shift all bands to this loudness `[..., 1]`; the envelope is unchanged."""
         bands, envelope = features.tensor_split([-self.config.feature_sizes[-1]], dim=-1)
         return torch.cat([bands + (loudness - self.loudness(features)), envelope], dim=-1)
 
     def with_loudness(self, features: Tensor, loudness: Tensor) -> Tensor:
-        """Features with loud bands moved to this loudness `[..., 1]`: otherwise errors of loud bands leak into soft bands.
+        """Shift loud bands to this loudness `[..., 1]`, so that errors of loud bands do not leak into soft bands.
 
-        Bands that are 40 dB softer than the loudest are left as they are.
+        Bands 40 dB or more below the loudest are unchanged.
         """
         coarse, rest = features.tensor_split([self.config.coarse_features], dim=-1)
         softness = (coarse.amax(dim=-1, keepdim=True) - coarse) / 2.0
@@ -234,13 +234,13 @@ class FrameFeatures(nn.Module):
 
 
 def inside_mask(positions: Tensor) -> Tensor | None:
-    """Mask of frame positions `[F]`, fp32: 1 inside of sounds and 0 in gaps. None where there are no gaps."""
+    """Mask of frame positions `[F]`, fp32: 1 inside sounds and 0 in gaps; None without gaps."""
     inside = positions >= 0
     return None if bool(inside.all()) else inside.float()
 
 
 class InverseSTFT(nn.Module):
-    """Inverse STFT, and the STFT that it inverts. T counts spectrogram frames."""
+    """STFT and its inverse. T is the number of spectrogram frames."""
 
     def __init__(self, config: SpectrogramConfig) -> None:
         super().__init__()
@@ -248,7 +248,7 @@ class InverseSTFT(nn.Module):
         self.window = nn.Buffer(torch.hann_window(config.n_fft), persistent=False)
 
     def transform(self, audio: Tensor) -> Tensor:
-        """Complex spectrum `[B, T, n_fft // 2 + 1]` of samples `[B, T * hop_length]`, zeros beyond the ends."""
+        """Complex spectrum `[B, T, n_fft // 2 + 1]` of samples `[B, T * hop_length]`, padded with zeros."""
         padded = nn.functional.pad(audio, (self.config.margin, self.config.margin))
         spectrum: Tensor = torch.fft.rfft(
             padded.unfold(1, self.config.n_fft, self.config.hop_length) * self.window
@@ -258,7 +258,7 @@ class InverseSTFT(nn.Module):
     def forward(self, spectrum: Tensor, inside: Tensor | None = None) -> Tensor:
         """Samples `[B, T * hop_length]` of a complex spectrum `[B, T, n_fft // 2 + 1]`, by weighted overlap-add.
 
-        Frames are left out where `inside` `[T]` is 0. The sum is divided by the sum of the squared windows.
+        Frames with `inside` `[T]` 0 are left out. The sum is divided by the sum of the squared windows.
         """
         windows = torch.fft.irfft(spectrum, n=self.config.n_fft) * self.window
         batch, count, n_fft = windows.shape

@@ -1,4 +1,4 @@
-"""Averages over time where a course is steady: what wavers from step to step is smoothed, and what jumps stays.
+"""Averages over time of steady values: small fluctuations are smoothed, jumps remain.
 
 Shapes: B batch, T steps, C values of a step.
 """
@@ -6,21 +6,21 @@ Shapes: B batch, T steps, C values of a step.
 import torch
 from torch import Tensor, nn
 
-LEAST = -30.0  # exponent of a weight: smaller numbers are subnormal, with which processors are slow
+LEAST = -30.0  # smallest exponent of a weight, to avoid subnormal numbers, which are slow
 
 
 def steady(values: Tensor, reach: int, spread: float, inside: Tensor | None = None) -> Tensor:
-    """Averages `[B, T, C]` of values `[B, T, C]` over `reach` steps to each side, of those that differ little.
+    """Average values `[B, T, C]` over `reach` steps to each side, with low weights for values that differ.
 
-    The filter is bilateral (Tomasi and Manduchi 1998, "Bilateral filtering for gray and color images"): weights fall with
-    the distance in time and, as a normal distribution whose deviation is `spread`, with the difference. They are 0 beyond
-    the ends, and from one sound to another: `inside` `[T]` is 0 in gaps between sounds.
+    The filter is bilateral (Tomasi and Manduchi 1998, "Bilateral filtering for gray and color images"). Weights fall
+    with the distance in time, and with the difference as a Gaussian of standard deviation `spread`. They are 0 beyond
+    the ends and between sounds: `inside` `[T]` is 0 in gaps between sounds.
     """
     steps, later = values.shape[1], (0, 0, 0, reach)
     sounds = torch.zeros_like(values[0, :, 0]) if inside is None else inside
     sounds = nn.functional.pad(
         (sounds.diff() != 0).cumsum(0), (1, 0)
-    )  # [T], another number for each sound and gap
+    )  # [T], a number for each sound and gap
     sounds, padded = (
         nn.functional.pad(sounds, (0, reach), value=-1),
         nn.functional.pad(values, later),
@@ -34,7 +34,7 @@ def steady(values: Tensor, reach: int, spread: float, inside: Tensor | None = No
         exponent = difference.detach().square() * (-0.5 / spread**2)
         weight = (
             exponent.clamp_min(LEAST).exp() * closeness
-        )  # of the later step for the earlier one, and the other way
+        )  # symmetric between the earlier and the later step
         move, earlier = weight * difference, (0, 0, apart, reach - apart)
         moved = moved + nn.functional.pad(move, later) - nn.functional.pad(move, earlier)
         total = total + nn.functional.pad(weight, later) + nn.functional.pad(weight, earlier)

@@ -1,8 +1,9 @@
-"""Sounds of any length and number through the codec's network: long ones in chunks, short ones packed into one row.
+"""Encode and decode sounds of any length and number: long sounds in chunks, short sounds packed into one row.
 
-Neither changes codes, and samples by no more than rounding: a chunk has as much context as the network, the search, the
-kernels and the choice of tones see, and sounds in a row have gaps between them, in which every layer sees silence as
-beyond the ends. Phases of tones are running sums over a whole sound, which are made before it is decoded in chunks.
+Chunks and rows do not change codes, and change samples only by rounding. A chunk includes the context of the network,
+the codeword search, the kernels and the choice of tones. Sounds in a row are separated by gaps, which every layer
+treats as silence, like the ends of a sound. Phases of tones are cumulative sums over a whole sound, computed before
+chunked decoding.
 """
 
 import math
@@ -27,22 +28,22 @@ from distill.codec.tones.layer import STEADY
 from distill.errors import AudioWarning
 
 CHUNK_FRAMES = (
-    512  # code frames processed at once, of a long sound or of several short sounds: 11 s at 24 kHz
+    512  # code frames processed at once, of one or several sounds: 11 s at 24 kHz
 )
-MOST_PEAK = 2.0  # of a sound as it is analysed: louder sounds would lose more than 1 or 2 dB by their loudness codes
-GAP_FRAMES = REACH  # frames that codewords and averages of gains reach; convolutions over hops reach less far
+MOST_PEAK = 2.0  # of samples after input gain: loudness codes would clip louder sounds by more than 1 or 2 dB
+GAP_FRAMES = REACH  # frames that codewords and averages of gains reach; convolutions over hops have a shorter reach
 
 T = TypeVar("T")
 
 Read = Callable[
     [int, int], Tensor
-]  # returns the samples of a sound from the first number up to the second
+]  # returns samples from a start (inclusive) to a stop
 
 
 def within_full_scale(codec: VQVAE, samples: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-    """Samples `[N]` of a recording; one that is louder than those a codec was fitted to is made softer, with an AudioWarning.
+    """Attenuate samples `[N]` that are much louder than the codec's training recordings, with an AudioWarning.
 
-    The codes of loudness end not far above these.
+    The range of loudness codes ends not far above these recordings.
     """
     peak = float(np.abs(samples).max(initial=0.0)) * codec.architecture.input_gain / MOST_PEAK
     if peak <= 1:
@@ -56,7 +57,7 @@ def within_full_scale(codec: VQVAE, samples: NDArray[np.float32], name: str) -> 
 
 
 def encode(codec: VQVAE, audio: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Tensor:
-    """Codes `[B, frames_for(N), Q]` of samples `[B, N]`; `chunk_frames` bounds memory, not the result."""
+    """Codes `[B, frames_for(N), Q]` of samples `[B, N]`; `chunk_frames` limits memory, not the result."""
     return _encode_from(
         codec, lambda start, stop: audio[:, start:stop], audio.shape[1], chunk_frames
     )
@@ -64,7 +65,7 @@ def encode(codec: VQVAE, audio: Tensor, chunk_frames: int = CHUNK_FRAMES) -> Ten
 
 @torch.no_grad()
 def _encode_from(codec: VQVAE, read: Read, samples: int, chunk_frames: int) -> Tensor:
-    """Codes `[B, frames_for(samples), Q]` of samples that are read in pieces `[B, n]`, or `[n]` for a batch of one."""
+    """Codes `[B, frames_for(samples), Q]` of a sound read in pieces `[B, n]`, or `[n]` for a batch of size 1."""
     margin, step = codec.margin, codec.spectrogram.samples_per_frame
     frames, context = codec.spectrogram.frames_for(samples), codec.quantizer.search_context
     codes = torch.empty(0, dtype=torch.int64)
@@ -79,7 +80,7 @@ def _encode_from(codec: VQVAE, read: Read, samples: int, chunk_frames: int) -> T
             part[:, searched - first : until - first] for part in codec.analyse(piece)
         )
         found = codec.search(latents, tones, torch.arange(searched, until, device=latents.device))
-        if not start:  # allocated once and filled: pieces kept between short-lived tensors would fragment memory
+        if not start:  # allocate once: pieces kept between short-lived tensors would fragment memory
             codes = found.new_empty(len(found), frames, found.shape[2])
         codes[:, start:stop] = found[:, start - searched : stop - searched]
     return codes
@@ -93,10 +94,10 @@ def decode(
     chunk_frames: int = CHUNK_FRAMES,
     draws: int = 1,
 ) -> Tensor:
-    """Samples `[draws * B, F * samples_per_frame]` of codes `[B, F, Q]`, with `draws` draws of the noise.
+    """Samples `[draws * B, F * samples_per_frame]` of codes `[B, F, Q]`, with `draws` realisations of the noise.
 
-    `noise` `[B, F, noise bands]` is as `noise_of` has it, of sounds that were never measured if None. Memory grows with
-    the result alone.
+    `noise` `[B, F, noise bands]` is log10 of noise to tone, as from `noise_of`; None means that it is unknown. Apart
+    from the result, memory is limited by `chunk_frames`.
     """
     noise = (
         noise_of(codec, UNKNOWN, codes.shape[1]).expand(len(codes), -1, -1)
@@ -131,10 +132,10 @@ def decode(
 
 
 def decoded_context(codec: VQVAE) -> int:
-    """Frames before and after a frame that its samples depend on, but for the phases of tones."""
+    """Number of frames before and after a frame that influence its samples, apart from the phases of tones."""
     overlap = codec.spectrogram.n_fft // codec.spectrogram.hop_length
     averages = sum(hops for hops, _ in STEADY) + LOW_STEADY[0]
-    # Each match of the envelope reaches into the next frame, that of tones into the one after it, and gains are averaged.
+    # Each match of the envelope reaches up to 2 frames, plus the average of gains.
     gains = -(-LOW_STEPS // (codec.spectrogram.stack * codec.spectrogram.envelope_steps))
     return -(-(averages + codec.decoder.context + overlap) // codec.spectrogram.stack) + (
         MATCHES + 1
@@ -159,7 +160,10 @@ def encode_each(codec: VQVAE, sounds: Iterable[Tensor]) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def encode_each_from(codec: VQVAE, sounds: Iterable[tuple[int, Read]]) -> Iterator[Tensor]:
-    """Codes `[F, Q]` of every sound, in order, given their lengths in samples; long sounds are read piece by piece."""
+    """Codes `[F, Q]` of every sound, in order, from pairs of its length in samples and a reader.
+
+    Long sounds are read in pieces.
+    """
     config = codec.spectrogram
     for run in runs((config.frames_for(sound[0]), sound) for sound in sounds):
         if len(run) == 1:
@@ -183,7 +187,7 @@ def decode_each(
 ) -> Iterator[Tensor]:
     """Samples `[F * samples_per_frame]` of every sound's codes `[F, Q]`, in order; short sounds are packed.
 
-    Of a sound whose side information is stereo they are `[2, F * samples_per_frame]`, of two draws of the noise.
+    If the side information is stereo, samples are `[2, F * samples_per_frame]`: two realisations of the noise.
     """
     for run in runs((len(one), (one, about)) for one, about in zip(codes, side_info, strict=False)):
         draws = 1 + any(about.is_stereo for _, about in run)
@@ -205,7 +209,7 @@ def decode_each(
 
 
 def runs(items: Iterable[tuple[int, T]]) -> Iterator[list[T]]:
-    """Group the items of (frames, item) pairs, in order, into runs of at most `CHUNK_FRAMES` frames or one item."""
+    """Group items of (frames, item) pairs, in order, into runs of at most `CHUNK_FRAMES` frames, or a single item."""
     run: list[T] = []
     total = 0
     for frames, item in items:
@@ -219,8 +223,7 @@ def runs(items: Iterable[tuple[int, T]]) -> Iterator[list[T]]:
 
 
 class _PackedRow:
-    """Layout of sounds of `frames` frames each, one after another with gaps of `gap` frames between, in a row of F frames.
-
+    """Layout of sounds with these numbers of `frames` in a row of F frames, separated by gaps of `gap` frames.
     `positions` `[F]` holds each frame's position in its own sound, -1 in gaps.
     """
 
@@ -232,7 +235,7 @@ class _PackedRow:
             self.positions[start:stop] = torch.arange(stop - start)
 
     def pack(self, parts: Sequence[Tensor], step: int = 1) -> Tensor:
-        """Pack one tensor a sound, `[n, ...]` with n up to `step` for each frame, to `[1, F * step, ...]`."""
+        """Pack one tensor per sound, `[n, ...]` with n up to `step` per frame, into `[1, F * step, ...]`."""
         row = parts[0].new_zeros(1, len(self.positions) * step, *parts[0].shape[1:])
         for (start, _), part in zip(self.spans, parts, strict=True):
             row[0, start * step : start * step + len(part)] = part

@@ -1,10 +1,10 @@
-"""Analysis of tones: the note, the tuning and the atom that explain most of a frame's partials.
+"""Analysis of tones: find the note, fine pitch and partial set that explain most of a frame's partials.
 
-A frame's partials are peaks of a spectrum with a long window. A set of partials at a pitch is worth the peaks that it
-explains, less what it would sound where there is no peak. Pitches that glide too fast for it, or are too low, are those
-of periods, of harmonic partials. Sets and pitches of neighbouring frames are chosen together.
+A frame's partials are peaks of a spectrum with a long window. A partial set at a pitch scores the weights of the peaks
+that it explains, minus a penalty for each missing peak. For pitches that glide too fast for this window, or are too
+low, harmonic candidates come from periods. Sets and pitches of neighbouring frames are chosen together.
 
-What a partial is worth is looked up in a grid over log2 of frequencies: a set at a pitch is a sum of cells of it.
+Scores of partials are held in a grid over log2 of frequency; the score of a set at a pitch is a sum of its cells.
 
 Shapes: B batch, F frames, P peaks, S partial sets, K partials, C candidates.
 """
@@ -39,7 +39,7 @@ from distill.codec.tones.layer import (
 from distill.codec.tones.periods import BASSES, VOICES, PeriodAnalysis
 from distill.codec.tones.phase import FRAMES, PhaseFit
 
-RANGE_DB = 45.0  # below the loudest peak; softer peaks do not count
+RANGE_DB = 45.0  # below the loudest peak; softer peaks are ignored
 GRID_PER_OCTAVE = 12 * TUNINGS
 GRID_LOW = math.log2(LOWEST)
 BELOW = 5 * GRID_PER_OCTAVE  # cells below the grid
@@ -47,29 +47,29 @@ LOWEST_BASE = (
     round((math.log2(8.4) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
 )  # cells of the lowest and the highest note
 HIGHEST_BASE = round((math.log2(12_600.0) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
-SPECTRAL = 8  # candidates by spectra
-CANDIDATES = SPECTRAL + VOICES.most + BASSES.most  # among which neighbouring frames choose
-EXPLAINING = 64  # partials of a set that explain peaks, the loudest: with more, low pitches explain those of higher ones
-VOICED = 0.6  # share of a frame that repeats after a period, above which it is a candidate
-BASS_BINS = 5  # of the spectrum: partials that are closer melt into one another
-BASS_POWER = 6  # of the share that repeats: a clean bass has a score of 0.6; chords repeat less, and spectra tell them
+SPECTRAL = 8  # candidates from spectra
+CANDIDATES = SPECTRAL + VOICES.most + BASSES.most  # in each frame, for the choice along time
+EXPLAINING = 64  # the loudest partials of a set; with more, a low pitch would explain the partials of a higher pitch
+VOICED = 0.6  # a period is a candidate if more than this proportion of the frame repeats after it
+BASS_BINS = 5  # partials closer than this merge into each other
+BASS_POWER = 6  # exponent of the repeating proportion: about 0.6 for a clean bass; chords, left to spectra, score lower
 AGREED, DIFFERS = (
     0.12,
     0.4,
-)  # what a candidate at the pitch of a bass's period gains, and another low one loses
+)  # gain of candidates at a bass's pitch, penalty of other low candidates
 REACH = 8  # frames to each side that decide a frame's tone
 JUMP, SLOPE, CHANGE, ONSET = (
     0.3,
     0.15,
     0.2,
     0.15,
-)  # costs of a jump, of a semitone, of another set, of tone and none
-AVERAGE = 2  # frames to each side over which an atom's floor is chosen
+)  # costs of a jump, a semitone, another set, and the start or end of a tone
+AVERAGE = 2  # frames to each side over which the cost of a noise floor is averaged
 BLOCK = 32  # bins
 
 
 class Peaks(NamedTuple):
-    """Peaks of frames, `[F, P]`: log2 of Hz, weights 0 to 1 (0: no peak), shares of the frame's energy."""
+    """Peaks of frames, `[F, P]`: log2 of Hz, weights 0 to 1 (0: no peak), proportions of the frame's energy."""
 
     octaves: Tensor
     weights: Tensor
@@ -77,16 +77,16 @@ class Peaks(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """Noise in blocks of bins of frames, `[F, blocks]`: log10 of its share of what is tonal, and weights 0 to 1."""
+    """Noise in blocks of bins, `[F, blocks]`: log10 of the ratio of noise to tone, and weights 0 to 1."""
 
     shares: Tensor
     weights: Tensor
 
 
 class Evidence(NamedTuple):
-    """Worth of a partial at each cell of the grid, and the energy that it explains, `[F, cells]`.
+    """Score of a partial in each cell of the grid, and the proportion of energy that it explains, `[F, cells]`.
 
-    `total` `[F, 1]` is what all peaks are worth.
+    `total` `[F, 1]` is the sum of the weights of all peaks.
     """
 
     worth: Tensor
@@ -97,7 +97,7 @@ class Evidence(NamedTuple):
 class Candidates(NamedTuple):
     """Pitches in semitones (MIDI), partial sets and scores of each frame's candidates, `[F, C]`.
 
-    The first are those by spectra, the best first.
+    Candidates from spectra come first, in descending order of score.
     """
 
     pitches: Tensor
@@ -106,23 +106,23 @@ class Candidates(NamedTuple):
 
 
 class PitchAnalysis(nn.Module):
-    """Analysis of audio into codes of note, tuning and atom."""
+    """Analysis of audio into codes of note, fine pitch and partial set."""
 
     def __init__(self, config: SpectrogramConfig, least_worth: float = 0.01) -> None:
-        """`least_worth` is that of a partial that is not there: of sets that explain the same the smallest is chosen."""
+        """`least_worth` bounds the penalty of missing partials from below: the smallest of equally good sets wins."""
         super().__init__()
         self.config, self.least_worth = config, least_worth
         self.n_fft = 2 * config.n_fft
         self.grid = int(GRID_PER_OCTAVE * (math.log2(HIGHEST * config.sample_rate) - GRID_LOW))
         self.none = (
             BELOW + self.grid - LOWEST_BASE
-        )  # cells from any pitch to where nothing is worth anything
+        )  # cells from any pitch to beyond the grid, where scores are 0
         self.window = nn.Buffer(torch.hann_window(self.n_fft), persistent=False)
         middles = (torch.arange(self.n_fft // 2 // BLOCK) + 0.5) * (
             BLOCK * config.sample_rate / self.n_fft
         )
         self.block_hertz = nn.Buffer(middles, persistent=False)  # [blocks]
-        # Shares of the bands at each cell of the grid, to read the level that a partial there would have.
+        # Interpolation weights of the bands at each cell, for the level that a partial there would have.
         hertz = 2.0 ** (GRID_LOW + torch.arange(self.grid) / GRID_PER_OCTAVE)
         position = band_position(hertz, config)
         distance = (position - torch.arange(config.n_mels)[:, None]).abs()
@@ -146,11 +146,14 @@ class PitchAnalysis(nn.Module):
 
     @property
     def context(self) -> int:
-        """Frames before and after a frame that decide its tone, windows apart."""
+        """Number of frames before and after a frame that influence its tone, not counting windows."""
         return REACH + AVERAGE + FRAMES
 
     def power(self, audio: Tensor) -> Tensor:
-        """Power spectra `[B * F, bins]` of samples `[B, margin + F * samples_per_frame + margin]`; a full-scale sine has 1."""
+        """Power spectra `[B * F, bins]` of `audio` `[B, margin + F * samples_per_frame + margin]`.
+
+        A full-scale sine has power 1.
+        """
         edge = self.margin - self.spare
         inner = audio[:, edge : audio.shape[1] - edge]
         windows = inner.unfold(1, self.n_fft, self.config.samples_per_frame).flatten(0, 1)
@@ -159,23 +162,23 @@ class PitchAnalysis(nn.Module):
         return power
 
     def noise(self, power: Tensor) -> Noise:
-        """Noise of frames with power spectra `[F, bins]`, as the softest bins show it, which lie between partials."""
+        """Noise of power spectra `[F, bins]`, estimated from the softest bins, which lie between partials."""
         blocks = (
             power[:, : len(self.block_hertz) * BLOCK]
             .clamp_min(1e-14)
             .sqrt()
             .unflatten(1, (-1, BLOCK))
         )
-        softest = 6  # of a block: the last of them is noise between partials, the mean of noise a multiple of it
+        softest = 6  # bins of a block: the loudest of these is noise; the mean of the noise is a multiple of it
         rayleigh = math.sqrt(math.pi / 2) / math.sqrt(-2 * math.log(1 - softest / BLOCK))
         noise, mean = rayleigh * _nth_smallest(blocks, softest), blocks.mean(dim=2)
         shares = (noise / (mean - noise).clamp_min(1e-3 * mean)).clamp(1e-3, 3.0).log10()
         return Noise(shares, _worth(-20 * (mean / mean.amax(dim=1, keepdim=True)).log10()))
 
     def peaks(self, power: Tensor) -> Peaks:
-        """The 32 loudest peaks, at most, of frames with power spectra `[F, bins]`.
+        """Up to 32 of the loudest peaks of power spectra `[F, bins]`.
 
-        They stand 9 dB out of the mean of 41 bins, and are louder than a sine of -85 dB.
+        A peak is 9 dB above the mean of 41 bins, and louder than a sine of -85 dB.
         """
         db, bins = 10 * (power + 1e-14).log10(), 41
         sums = nn.functional.pad(db[:, None], (bins // 2, bins // 2), mode="replicate")[
@@ -208,20 +211,20 @@ class PitchAnalysis(nn.Module):
     def evidence(self, peaks: Peaks, log_mel: Tensor) -> Evidence:
         """Evidence for partials from peaks and log-mel frames `[F, n_mels]`.
 
-        A partial is worth the peak that it is near to. Where there is none it is penalised by a share of what the level
-        that it would have is worth, that of its band.
+        A partial near a peak scores the weight of that peak. Without a peak, its penalty is a proportion of the weight
+        that a partial at the level of its band would have.
         """
         cells = self._cell(peaks.octaves)
         near = cells[..., None] + torch.arange(-FOUND_STEPS, FOUND_STEPS + 1, device=cells.device)
         index = near.clamp(0, self.grid - 1).flatten(1) + BELOW
-        # Partials below the grid or above it are worth nothing.
+        # Partials below or above the grid score 0.
         worth, energy = log_mel.new_zeros(2, len(cells), HIGHEST_BASE + self.none + 1)
         worth.scatter_reduce_(1, index, (peaks.weights[..., None] * self.kernel).flatten(1), "amax")
         energy.scatter_reduce_(
             1, index, peaks.energies[..., None].expand_as(near).flatten(1), "amax"
         )
         level = log_mel @ self.between
-        # Relative to the loudest peak, whose mel amplitude is about the bands' largest.
+        # Relative to the loudest peak, whose mel amplitude is close to the largest band.
         expected = _worth(20 * (log_mel.amax(dim=1, keepdim=True) - level)).clamp_min(
             self.least_worth
         )
@@ -233,9 +236,10 @@ class PitchAnalysis(nn.Module):
     def forward(
         self, layer: ToneLayer, audio: Tensor, features: Tensor, inside: Tensor | None = None
     ) -> tuple[Tensor, Combs]:
-        """Codes `[B, F, 3]` of note, tuning and atom of samples `[B, margin + F * samples_per_frame + margin]`.
+        """Codes `[B, F, 3]` of note, fine pitch and partial set, and their combs.
 
-        `features` `[B, F, features]` are theirs; `inside` `[F]` is 0 in gaps. With the codes come their combs.
+        `audio` is `[B, margin + F * samples_per_frame + margin]`, with `features` `[B, F, features]`; `inside` `[F]` is
+        0 in gaps.
         """
         batch, frames, _ = features.shape
         log_mel = self.config.mean_log_mel(features).flatten(0, 1)
@@ -264,11 +268,11 @@ class PitchAnalysis(nn.Module):
         return self.with_floors(codes, log_mel - layer.coarse_patterns(combs), noise, inside), combs
 
     def candidates(self, layer: ToneLayer, peaks: Peaks, evidence: Evidence) -> Candidates:
-        """The best candidates of each frame by its spectrum.
+        """Best candidates of each frame by its spectrum.
 
-        A score is the share of what peaks are worth that a candidate explains. Each of the loudest peaks may be one of a
-        set's loudest partials. Of those whose 12 loudest partials are worth most all are looked at; they explain a quarter
-        of the frame's energy at least.
+        The score is the proportion of the peaks' total weight that a candidate explains, minus penalties. Candidates
+        match one of the loudest peaks with one of a set's loudest partials. They are ranked by their 12 loudest
+        partials; the best are scored with all partials, and must explain a quarter of the frame's energy.
         """
         peak_choices, partial_choices = 5, 6
         cells, loud = self._cells(layer)
@@ -299,11 +303,11 @@ class PitchAnalysis(nn.Module):
         return Candidates(pitches, sets.gather(1, best.indices), best.values)
 
     def _cell(self, octaves: Tensor) -> Tensor:
-        """Cells of the grid of log2 of frequencies in Hz."""
+        """Cells of the grid for log2 of frequencies in Hz."""
         return ((octaves - GRID_LOW) * GRID_PER_OCTAVE).round().long()
 
     def _cells(self, layer: ToneLayer) -> tuple[Tensor, Tensor]:
-        """Cells `[S, k]` from the pitch to a set's loudest partials, these first, and whether they are partials."""
+        """Cells `[S, k]` from the pitch to a set's partials, loudest first, and a mask of real partials `[S, k]`."""
         order = layer.amplitudes.argsort(dim=1, descending=True, stable=True)[:, :EXPLAINING]
         ratios = layer.ratios.gather(1, order)
         cells = (ratios.clamp_min(1e-9).log2() * GRID_PER_OCTAVE).round().long()
@@ -311,7 +315,7 @@ class PitchAnalysis(nn.Module):
         return torch.where(ratios > 0, cells, self.none), ratios > 0
 
     def tuned(self, layer: ToneLayer, peaks: Peaks, pitch: Tensor, sets: Tensor) -> Tensor:
-        """Pitches `[F]` moved by the weighted median of the deviations of the peaks that they explain."""
+        """Refine pitches `[F]` by the weighted median deviation of the peaks that they explain."""
         lowest = layer.ratios[:, :EXPLAINING]
         ratios = torch.where(lowest > 0, lowest.log2(), torch.inf)[sets]
         partials = octaves(pitch[:, None]) + ratios
@@ -328,9 +332,10 @@ class PitchAnalysis(nn.Module):
     def with_floors(
         self, codes: Tensor, flat: Tensor, noise: Noise, inside: Tensor | None = None
     ) -> Tensor:
-        """Codes `[B, F, 3]` with the floors that leave the smoothest bands `flat` `[floors, B, F, M]` and are like the noise.
+        """Add to codes `[B, F, 3]` the noise floors with the smoothest bands and the ratios nearest to `noise`.
 
-        Bands do not show noise between close partials, spectra do not show noise between gliding partials.
+        `flat` `[floors, B, F, M]` are the bands without the comb of each noise floor. Both criteria are needed: bands
+        hide noise between close partials, and spectra hide noise between gliding partials.
         """
         rough = flat.diff(dim=-1, n=2).abs().clamp_max(1.0).sum(dim=-1)  # [floors, B, F]
         shares = noise_share(
@@ -345,7 +350,7 @@ class PitchAnalysis(nn.Module):
 
 
 def _nth_smallest(values: Tensor, n: int) -> Tensor:
-    """The `n`-th smallest `[...]` of values `[..., m]`, by insertion: a few times as fast as `topk` where n is small."""
+    """The `n`-th smallest `[...]` of values `[..., m]`, by insertion: a few times as fast as `topk` for small n."""
     found = [torch.full_like(values[..., 0], math.inf)] * n
     for one in values.movedim(-1, 0).contiguous():
         inserted = one
@@ -358,12 +363,12 @@ def _nth_smallest(values: Tensor, n: int) -> Tensor:
 
 
 def _worth(below: Tensor) -> Tensor:
-    """Worth of what is `below` dB softer than the loudest: 1 at 0, 0 from `RANGE_DB` on."""
+    """Weight of a level `below` the loudest, in dB: falls linearly from 1 at 0 dB to 0 at `RANGE_DB`."""
     return (1 - below / RANGE_DB).clamp(0, 1)
 
 
 def with_voices(candidates: Candidates, pitches: Tensor, repeats: Tensor) -> Candidates:
-    """Candidates and harmonic candidates at the `pitches` of periods, if enough of a frame `repeats` after them."""
+    """Add harmonic candidates at the `pitches` of periods, if a large enough proportion of the frame `repeats`."""
     return _with_harmonic(
         candidates, pitches, torch.where(repeats > VOICED, repeats - VOICED, -torch.inf)
     )
@@ -372,10 +377,10 @@ def with_voices(candidates: Candidates, pitches: Tensor, repeats: Tensor) -> Can
 def with_basses(
     candidates: Candidates, limit: float, pitches: Tensor, repeats: Tensor
 ) -> Candidates:
-    """Candidates and harmonic candidates at `pitches` `[F, 1]` of periods below the `limit`.
+    """Add harmonic candidates at the `pitches` `[F, 1]` of periods, if these are below the `limit`.
 
-    Candidates within 10 cents of these pitches are worth more. Those below the limit that are a semitone off and more are
-    worth less: spectra do not tell them.
+    Candidates within 10 cents of these pitches gain. Candidates below the limit and over a semitone off lose, since
+    spectra do not resolve pitches this low.
     """
     worth = torch.where((repeats > VOICED) & (pitches < limit), repeats**BASS_POWER, 0.0)
     apart = (candidates.pitches - pitches).abs()
@@ -387,16 +392,16 @@ def with_basses(
 
 
 def _with_harmonic(candidates: Candidates, pitches: Tensor, scores: Tensor) -> Candidates:
-    """Candidates and those of the first set, which is harmonic, at `pitches` with `scores` `[F, n]`."""
+    """Add candidates with the first set, which is harmonic, at `pitches` with `scores` `[F, n]`."""
     further = Candidates(pitches, torch.zeros_like(candidates.sets[:, : pitches.shape[1]]), scores)
     return Candidates(*(torch.cat(parts, dim=1) for parts in zip(candidates, further, strict=True)))
 
 
 def best_path(candidates: Candidates, inside: Tensor | None = None) -> Tensor:
-    """Index `[B, F]` of the candidate, of `[B, F, C]`, to choose in each frame; `CANDIDATES` is no tone.
+    """Index `[B, F]` of the best candidate, of `[B, F, C]`, in each frame; index `CANDIDATES` is no tone.
 
-    Min-marginals of a chain, from messages of `REACH` frames to each side. `inside` `[F]` is 0 in gaps, which nothing
-    passes.
+    Computes min-marginals of a chain, from messages of `REACH` frames to each side. `inside` `[F]` is 0 in gaps;
+    frames across a gap do not influence each other.
     """
     pitches, sets, scores = candidates
     cost = nn.functional.pad(-scores, (0, 1), value=0.0).clamp_max(9.0)  # [B, F, C + 1]

@@ -1,10 +1,9 @@
-"""Pitches by periods, of voices and of basses.
+"""Pitch of voices and basses from their periods.
 
-A gliding voice has no peaks in a long spectrum, and partials of a bass lie too close to each other for it, but both
-repeat from period to period.
-
-The autocorrelation of a window, divided by that of the window function, is at a lag as much as the share of the sound
-that repeats after it (Boersma 1993, "Accurate short-term analysis of the fundamental frequency").
+In a long spectrum, a gliding voice has no peaks, and the partials of a bass lie too close together. But both repeat
+from period to period. The autocorrelation of a windowed sound, divided by the autocorrelation of the window, estimates
+the proportion of the sound that repeats after each lag (Boersma 1993, "Accurate short-term analysis of the fundamental
+frequency").
 
 Shapes: B batch, F code frames, L lags.
 """
@@ -19,16 +18,16 @@ from distill.audio.measure import peak_offset
 from distill.codec.scales import semitones
 from distill.codec.spectral import SpectrogramConfig
 
-RATE = 5500.0  # Hz, about: the sample rate at which periods are looked for
+RATE = 5500.0  # Hz, approximate: sample rate for the search of periods
 OCTAVE_COST = (
-    0.02  # of each octave that a pitch is lower: what repeats after a period repeats after two
+    0.02  # per octave of the period: a sound that repeats after a period also repeats after two
 )
 
 
 class PeriodRange(NamedTuple):
-    """Pitches that are looked for, from `lowest` to `highest` Hz, and at most how many of the likeliest of a frame are taken.
+    """Range of the search, from `lowest` to `highest` Hz, and the maximum number of pitches per frame.
 
-    Windows hold three periods of the lowest. Frequencies weigh less towards `top` Hz, from which on their power counts a tenth.
+    Windows hold three periods of `lowest`. The weight of a frequency falls from 1 to a tenth at `top` Hz and above.
     """
 
     lowest: float
@@ -38,11 +37,11 @@ class PeriodRange(NamedTuple):
 
 
 VOICES = PeriodRange(65.0, 400.0, 2, math.inf)
-BASSES = PeriodRange(26.5, 400.0, 1, 1000.0)  # high pitches, too: whose period repeats is no bass
+BASSES = PeriodRange(26.5, 400.0, 1, 1000.0)  # the range includes high pitches, so that they are not taken for basses
 
 
 class PeriodAnalysis(nn.Module):
-    """Finds the periods of frames."""
+    """Finds the likeliest periods of each frame."""
 
     def __init__(self, config: SpectrogramConfig, pitches: PeriodRange) -> None:
         super().__init__()
@@ -61,14 +60,14 @@ class PeriodAnalysis(nn.Module):
         )  # [L], one more at each end
         self.size = 2 ** math.ceil(
             math.log2(size + longest + 1)
-        )  # of transforms: no lag wraps around
+        )  # of transforms, without wrap-around
         hertz = torch.arange(self.size // 2 + 1) * (self.rate / self.size)
         weights = 1 - 0.45 * (1 - (math.pi * (hertz / pitches.top).clamp_max(1.0)).cos())
-        self.weights = nn.Buffer(weights, persistent=False)  # of frequencies
+        self.weights = nn.Buffer(weights, persistent=False)  # [size // 2 + 1] of frequencies
         self.own = nn.Buffer(self._correlations(window[None]), persistent=False)  # [1, L]
 
     def _correlations(self, windows: Tensor) -> Tensor:
-        """Autocorrelations `[n, L]` of windows `[n, N]` as shares of their energies."""
+        """Autocorrelations `[n, L]` of windows `[n, N]`, divided by their energies."""
         spectra = torch.fft.rfft(windows, self.size)
         products = torch.fft.irfft(
             (spectra.real.square() + spectra.imag.square()) * self.weights, self.size
@@ -77,10 +76,10 @@ class PeriodAnalysis(nn.Module):
         return shares
 
     def forward(self, audio: Tensor, margin: int, power: Tensor) -> tuple[Tensor, Tensor]:
-        """Pitches in semitones (MIDI) `[B * F, count]`, and which share of each frame repeats after their periods.
+        """Pitches in semitones (MIDI), and the proportion of a frame that repeats after each period, `[B * F, count]`.
 
-        They are those of samples `[B, margin + F * samples_per_frame + margin]` with power spectra `[B * F, bins]`. The
-        share is -1 where there are fewer periods.
+        `audio` is `[B, margin + F * samples_per_frame + margin]`; `power` spectra are `[B * F, bins]`. The proportion
+        is -1 where a frame has fewer periods.
         """
         edge = margin - self.spare
         low = nn.functional.avg_pool1d(audio[:, None, edge : audio.shape[1] - edge], self.stride)[
@@ -96,7 +95,7 @@ class PeriodAnalysis(nn.Module):
         likely = torch.where((middle >= left) & (middle > right), likely, -torch.inf)
         likely, index = likely.topk(self.count, dim=1)
         pitches = semitones((self.rate / (lags[index] + shift.gather(1, index))).log2())
-        # What is above half the lower rate does not repeat.
+        # Power above half the lower rate counts as power that does not repeat.
         bins = round(power.shape[1] / self.stride)
         share = power[:, :bins].sum(dim=1, keepdim=True) / power.sum(dim=1, keepdim=True).clamp_min(
             1e-12

@@ -1,12 +1,12 @@
-"""Beginnings of low tones, such as drums: pitches that lead a partial through the phases that a recording has.
+"""Onsets of low tones, such as drums: pitch codes that reproduce the phases of a recording.
 
-A period of a low tone is as long as its attack, so that phases decide how an attack looks and sounds. Codes hold no
-phases of steady tones, which are not heard, but the tuning of a tone's first frame says the phase in its middle
-(`ToneLayer.phases`), and phases go on from there with the pitch. What is fitted here are that phase and the pitches of
-the first frames. Phases are unwrapped and a course of pitch is fitted to them by least squares (Gauss and Newton); what
-rounding one frame's code does is made good by the codes of the following frames (Babai's nearest plane).
+A period of a low tone is as long as its attack, so phases decide how an attack looks and sounds. Codes hold no phases
+of steady tones, where they are inaudible. But the fine-pitch code of a tone's first frame sets the phase in the middle
+of that frame (`ToneLayer.phases`), and phases continue from there with the pitch. This module fits that phase and the
+pitches of the first frames: a pitch contour is fitted to unwrapped phases by least squares (Gauss-Newton). The codes of
+later frames then correct the rounding errors of earlier frames (Babai's nearest plane).
 
-Shapes: B batch, F code frames, S beginnings, J frames of a beginning, H hops of these, T points in time.
+Shapes: B batch, F code frames, S onsets, J frames of an onset, H hops of these frames, T points in time.
 """
 
 import math
@@ -28,24 +28,24 @@ from distill.codec.tones.layer import (
     note_and_tuning,
 )
 
-FRAMES = FALL_FRAMES + 1  # of a beginning, over which pitches are fitted
-LOWEST, HIGHEST = 20.0, 400.0  # Hz, between which a partial is followed
+FRAMES = FALL_FRAMES + 1  # of an onset, over which pitches are fitted
+LOWEST, HIGHEST = 20.0, 400.0  # Hz: range of the filter that isolates a partial
 POINTS, FITTED_POINTS = (
     16,
     4,
-)  # in time, of a hop: at which phases are measured, and to which they are fitted
-REACH_SECONDS = 0.012  # of the filter that a partial is followed with, to each side
+)  # per hop: measured phases, and their means, which are fitted
+REACH_SECONDS = 0.012  # half the length of that filter
 MOST_RATIO = (
-    3.0  # of the partial that is followed: phases of higher ones are not coded finely enough
+    3.0  # of partial to pitch: the phases of higher partials are coded too coarsely
 )
-MOST_APART = 1.0  # octaves, of that partial from what is measured
-LARGEST_ERROR = 0.15  # cycles, root mean square: what is fitted less well is no partial
+MOST_APART = 1.0  # octaves between that partial and the measured frequency
+LARGEST_ERROR = 0.15  # cycles, root mean square: a fit with a larger error is rejected
 STIFFNESS, TRUST = (
     1e-5,
     2e-6,
-)  # squared cycles a squared semitone: of bends, and of distance from measured pitches
-KNOWN_TRUST = 1e-2  # of pitches that peaks tell better, since they glide as those of other tones
-ROUNDS, LARGEST_STEP = 6, 3.0  # of the fit, and semitones of each of them
+)  # squared cycles per squared semitone: penalties for bends and for distance from measured pitches
+KNOWN_TRUST = 1e-2  # for steady pitches, which spectral peaks measure better
+ROUNDS, LARGEST_STEP = 6, 3.0  # of the fit, and the largest change in each, in semitones
 
 
 class PhaseFit(nn.Module):
@@ -55,7 +55,7 @@ class PhaseFit(nn.Module):
         super().__init__()
         self.config = config
         step = config.hop_length // POINTS
-        self.stride = max(1, step // 4)  # of a first filter, after which the second has few taps
+        self.stride = max(1, step // 4)  # of a first filter, so that the second needs few taps
         first = torch.hann_window(2 * self.stride + 2, periodic=False)[1:-1]
         self.first = nn.Buffer(
             (first / first.sum())[None, None], persistent=False
@@ -81,12 +81,12 @@ class PhaseFit(nn.Module):
         places = (torch.arange(points).double() + 0.5) / FITTED_POINTS
         places = torch.cat(
             [places, torch.tensor([config.stack / 2]).double()]
-        )  # the last: the first frame's middle
+        )  # the last is the middle of the first frame
         shares = (places[:, None] - torch.arange(hops)).clamp(0, 1)
         seconds = (shares[:-1] - shares[-1]) * (config.hop_length / config.sample_rate)
         self.seconds = nn.Buffer(
             seconds, persistent=False
-        )  # [T, H] of each hop since the first frame's middle
+        )  # [T, H] spent in each hop since the first frame's middle
         bends = torch.eye(FRAMES, dtype=torch.float64).diff(dim=0).diff(dim=0)
         self.stiffness = nn.Buffer(STIFFNESS * bends.T @ bends, persistent=False)  # [J, J]
 
@@ -98,14 +98,14 @@ class PhaseFit(nn.Module):
         codes: Tensor,
         inside: Tensor | None = None,
     ) -> Tensor:
-        """Codes `[B, F, 3]` of tones, with other ones where low tones begin: notes and tunings that fit, of one set.
+        """Refit the tone codes `[B, F, 3]` at onsets of low tones: fitted notes and fine pitches, one set per onset.
 
-        They are those of samples `[B, margin + F * samples_per_frame + margin]`; `inside` `[F]` is 0 in gaps.
+        `audio` is `[B, margin + F * samples_per_frame + margin]`; `inside` `[F]` is 0 in gaps.
         """
         pitch = layer.pitches(codes)  # [B, F]
         pitch = pitch if inside is None else pitch.where(inside > 0, math.nan)
         glides, begins = layer.glides(pitch)
-        begins &= (pitch < LOW) & nn.functional.pad(glides, (0, 1))  # of two frames at least
+        begins &= (pitch < LOW) & nn.functional.pad(glides, (0, 1))  # and lasts at least two frames
         if not begins.any():
             return codes
         rows, firsts = begins.nonzero().unbind(1)
@@ -121,7 +121,7 @@ class PhaseFit(nn.Module):
         votes = ((sets[:, None] == sets[..., None]) * (there * (1 + shares))[:, None]).sum(
             dim=2
         ) * there
-        chosen = votes.argmax(dim=1, keepdim=True)  # a frame with the set of most frames
+        chosen = votes.argmax(dim=1, keepdim=True)  # a frame with the most common set
         coded, its = layer.pitches(tones), sets == sets.gather(1, chosen)
         ratios = _nearest_ratio(
             layer.ratios[sets.gather(1, chosen)[:, 0]], coded, measured, shares * its
@@ -140,12 +140,15 @@ class PhaseFit(nn.Module):
         return codes
 
     def _followed(self, audio: Tensor, rows: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
-        """Unwrapped phases in cycles and power `[S, T]` of what is between `LOWEST` and `HIGHEST` from samples `starts` on."""
+        """Unwrapped phases in cycles, and power, `[S, T]` each, of the band from `LOWEST` to `HIGHEST` after `starts`.
+
+        `rows` and `starts` `[S]` are the batch index and the first sample of each onset.
+        """
         step, count = (
             self.config.hop_length // POINTS // self.stride,
             FRAMES * self.config.stack * POINTS,
         )
-        before = (self.reach + 1 - step // 2) * self.stride  # of the middle of the first step
+        before = (self.reach + 1 - step // 2) * self.stride  # samples before `starts`
         length = ((count - 1) * step + 2 * self.reach + 2) * self.stride
         padded = nn.functional.pad(audio, (max(0, before), length))
         first = starts - before + max(0, before)
@@ -159,7 +162,7 @@ class PhaseFit(nn.Module):
         ], real**2 + imaginary**2
 
     def _measured(self, phases: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
-        """Of frames `[S, J]` their shares of the power, and mean frequencies in Hz."""
+        """Proportions of the power in each frame, and mean frequencies in Hz, `[S, J]` each."""
         points, seconds = (
             self.config.stack * POINTS,
             self.config.hop_length / self.config.sample_rate / POINTS,
@@ -182,9 +185,10 @@ class PhaseFit(nn.Module):
         ratios: Tensor,
         known: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Pitches `[S, J]` in steps of tuning, and whether they lead a partial of these ratios `[S]` through `phases`.
+        """Pitches `[S, J]` in steps of fine pitch, and whether they fit the `phases` of a partial, `[S]`.
 
-        It has `frequencies` `[S, J]` in Hz in frames that are `there`. Pitches that are `known` `[S, J]`, not NaN, stay.
+        `ratios` `[S]` are partial to pitch (0: reject). `frequencies` `[S, J]` in Hz are measured in frames that are
+        `there`. Pitches stay near `known` `[S, J]` where it is not NaN.
         """
         each = POINTS // FITTED_POINTS
         phases, power = (
@@ -202,13 +206,13 @@ class PhaseFit(nn.Module):
         )
         measured = torch.where(
             there, measured, measured.gather(1, last)
-        )  # those that are not are as the last that is
+        )  # frames after the tone repeat its last
         measured = torch.where(known.isnan(), measured, known)
         trust = torch.where(known.isnan(), TRUST, KNOWN_TRUST)
         prior = nn.functional.pad(
             self.stiffness + trust.diag_embed(), (1, 0, 1, 0)
         )  # [S, 1 + J, 1 + J]
-        prior[:, 0, 0] = 1e-9  # of the phase, where there is silence
+        prior[:, 0, 0] = 1e-9  # for the phase, against a singular matrix in silence
         pitches = measured
         for _ in range(ROUNDS):
             speeds = hertz(pitches @ self.hop_pitches.T)  # [S, H]
@@ -219,7 +223,7 @@ class PhaseFit(nn.Module):
             slopes = ratio[..., None] * torch.cat(
                 [torch.zeros_like(slopes[..., :1]), slopes], dim=2
             )
-            slopes[..., 0] = 1.0  # of the phase in the first frame's middle
+            slopes[..., 0] = 1.0  # derivative by the phase in the middle of the first frame
             normal = slopes.transpose(1, 2) @ (weights[..., None] * slopes)
             normal += prior
             pull = nn.functional.pad(
@@ -236,12 +240,11 @@ class PhaseFit(nn.Module):
         return self._rounded(normal, phase, pitches, ratio[:, 0]), usable
 
     def _rounded(self, normal: Tensor, phase: Tensor, pitches: Tensor, ratio: Tensor) -> Tensor:
-        """Pitches `[S, J]` in steps of tuning, near `pitches`, such that the tuning of the first says the `phase` `[S]`.
+        """Round `pitches` `[S, J]` to steps of fine pitch, with the `phase` `[S]` in the first frame's fine pitch.
 
-        `normal` `[S, 1 + J, 1 + J]` is the matrix of the fit, of the phase and the pitches, `ratio` `[S]` that of the
-        partial.
+        `normal` `[S, 1 + J, 1 + J]` is the normal matrix of the fit, phase first; `ratio` `[S]` is partial to pitch.
         """
-        # Rounded are the last unknowns of a triangle first, so that the others can make good what that does.
+        # With the order flipped, the phase and the first pitches are rounded first; later pitches correct their errors.
         triangle = torch.linalg.cholesky(normal.flip(1, 2), upper=True)
         steps = pitches * TUNINGS
 
@@ -254,12 +257,12 @@ class PhaseFit(nn.Module):
             return found
 
         choices = []
-        for half in range(4):  # turns of the partial: its sign is not heard
+        for half in range(4):  # half cycles of the partial, since its sign is inaudible
             turn = ((phase - SINE) % 0.5 + half / 2) / ratio * TUNINGS
             tuning = turn.round().clamp_max(TUNINGS - 1)
             errors = [(tuning - turn) / TUNINGS * ratio]
             pitch = wanted(0, errors)
-            # A tuning of half of the tunings is no deviation from the note.
+            # The code `TUNINGS // 2` is exactly on the note.
             first = ((pitch - tuning) / TUNINGS + 0.5).round() * TUNINGS + tuning - TUNINGS // 2
             miss = (first - pitch).abs() + torch.where(turn > TUNINGS - 0.5, 1e6 + turn, 0.0)
             choices.append(torch.stack([errors[0], first, miss]))
@@ -273,9 +276,8 @@ class PhaseFit(nn.Module):
 
 
 def _nearest_ratio(ratios: Tensor, pitches: Tensor, frequencies: Tensor, weights: Tensor) -> Tensor:
-    """Of partials with `ratios` `[S, K]` to pitches `[S, J]` the ratio `[S]` of the nearest to frequencies in Hz `[S, J]`.
-
-    It is 0 where none is near.
+    """Ratio `[S]`, from `ratios` `[S, K]` to `pitches` `[S, J]`, of the partial nearest `frequencies` `[S, J]` in Hz.
+    0 if that partial is above `MOST_RATIO` or not within `MOST_APART`.
     """
     measured = frequencies.clamp_min(1.0).log2() - octaves(pitches.nan_to_num())
     octaves_up = torch.where(ratios > 0, ratios.double(), math.inf).log2()
@@ -289,7 +291,7 @@ def _nearest_ratio(ratios: Tensor, pitches: Tensor, frequencies: Tensor, weights
 
 
 def _within_glides(pitches: Tensor) -> Tensor:
-    """Pitches `[S, J]` no further from each other than tones that begin glide."""
+    """Limit the steps between successive pitches `[S, J]`, in semitones, to `FALL`."""
     kept = [pitches[:, 0]]
     for pitch in pitches.unbind(1)[1:]:
         kept.append(_within(pitch, kept[-1]))
@@ -297,5 +299,5 @@ def _within_glides(pitches: Tensor) -> Tensor:
 
 
 def _within(pitch: Tensor, before: Tensor, steps: int = 1) -> Tensor:
-    """A pitch `[S]` no further from that of the frame before than it glides; both in so many `steps` a semitone."""
+    """Limit a pitch `[S]` to within `FALL` semitones of the pitch `before`; both count `steps` per semitone."""
     return torch.minimum(torch.maximum(pitch, before - FALL * steps), before + FALL * steps)
