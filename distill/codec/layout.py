@@ -68,7 +68,7 @@ class FrameLayout:
         return level_names(len(self.codebook_sizes))
 
     def split(self, codes: "Tensor") -> "tuple[Tensor, Tensor]":
-        """Split codes `[..., Q]`, with any number of levels, into loudness and spectrum `[..., 1 + S]`, and tones `[..., 3]`."""
+        """Split codes `[..., Q]` of any number of levels into loudness and spectrum `[..., 1 + S]`, and tones `[..., 3]`."""
         return codes[..., [0, *range(SHAPE, codes.shape[-1])]], codes[..., NOTE:SHAPE]
 
     def join(self, spectral: "Tensor", tones: "Tensor") -> "Tensor":
