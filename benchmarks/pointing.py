@@ -27,10 +27,10 @@ from distill.audio.image import mono
 from distill.audio.motion import Motion
 from distill.codec.losses import REPORT_WINDOWS, MultiScaleMelLoss
 from distill.generate.context import GenerationContext
-from distill.generate.fill import spliced
-from distill.generate.loop import LoopRequest
-from distill.generate.rejection import kept
-from distill.generate.sounds import Seeds
+from distill.generate.requests.fill import spliced
+from distill.generate.requests.generation import Seeds
+from distill.generate.requests.loop import LoopRequest
+from distill.generate.selection.rejection import kept
 from distill.progress import silent
 
 RESULTS = Path(__file__).parent / "results" / "pointing.csv"

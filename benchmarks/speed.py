@@ -23,8 +23,8 @@ from benchmarks.libraries import Shape, to_sample, to_train
 from benchmarks.report import Table
 from distill.api import Model
 from distill.execution import Precision, execution_from_environment
-from distill.generate.sampling import Sequences, generators, sample_codes
-from distill.generate.sounds import GenerationRequest, Seeds, generate_sounds
+from distill.generate.requests.generation import GenerationRequest, Seeds, generate_sounds
+from distill.generate.sampling.sampler import Sequences, generators, sample_codes
 from distill.prior.flat import CodePrior, FlatPrior, FlatShape
 from distill.process import keep_freed_memory
 from distill.training.distributed import make_fabric

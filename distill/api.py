@@ -14,11 +14,12 @@ from distill.codec.coordinates import codewords_of
 from distill.codes.store import Codes, out_of_range
 from distill.errors import ParamsError
 from distill.generate.context import GenerationContext
-from distill.generate.faults import FaultFinder, Samples
+from distill.generate.decoding import NEAREST_SECONDS, decode_sounds
 from distill.generate.inputs import read, recorded
+from distill.generate.requests.generation import frames_for_seconds
+from distill.generate.sampling.tuner import Tuner
+from distill.generate.selection.faults import FaultFinder, Samples
 from distill.generate.settings import Recording, Sound, SoundSettings
-from distill.generate.sounds import NEAREST_SECONDS, decode_sounds, frames_for_seconds
-from distill.generate.tuner import Tuner
 from distill.model_file.format import Bundle, BundleMetadata, load_bundle
 from distill.novelty.verdict import Novelty, NoveltyScorer
 from distill.params.settings import validated
@@ -32,7 +33,7 @@ from distill.verbs import VERBS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from distill.generate.results import Generated
+    from distill.generate.presentation.results import Generated
 
 
 class Model:

@@ -20,8 +20,8 @@ from distill.codes.sequences import CodedRecording
 from distill.codes.store import Codes
 from distill.errors import AudioError, ParamsError
 from distill.generate.context import GenerationContext, Recorded
-from distill.generate.faults import Samples
-from distill.generate.sounds import COARSE_FROM
+from distill.generate.requests.take import COARSE_FROM
+from distill.generate.selection.faults import Samples
 from distill.model_file.format import Bundle, BundleMetadata
 from distill.params import default_params
 from distill.prior.pretrained import pretrained_prior

@@ -16,7 +16,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "distill": (),
     "distill.api": ("Model",),
     "distill.untrained": ("ModelOfOne",),
-    "distill.generate.results": ("Result", "Generated", "Varied", "Similarity"),
+    "distill.generate.presentation.results": ("Result", "Generated", "Varied", "Similarity"),
     "distill.kit.kit": ("Kit", "KitGroup", "KitSound"),
     "distill.params": (),
     "distill.errors": (

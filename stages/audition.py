@@ -6,8 +6,8 @@ from stages.running import AUDITION, FOLDERS, bundle_path, run_stage, tracking_r
 
 def main(params: Params) -> None:
     from distill.audio.corpus import load_corpus
-    from distill.generate.audition import audition
     from distill.generate.context import GenerationContext
+    from distill.generate.presentation.audition import audition
     from distill.model_file.build import measured
     from distill.model_file.format import load_bundle
     from distill.prior.data import read_prior_data

@@ -31,7 +31,7 @@ SECONDS = 300  # timeout of a step of a program, on a busy computer
 IMPORTED = (
     "distill.api",
     "distill.cli.main",
-    "distill.generate.audition",
+    "distill.generate.presentation.audition",
     "distill.kit.make",
     "distill.pipeline.train",
 )

@@ -38,9 +38,9 @@ from distill.verbs.verb import Verb
 
 if TYPE_CHECKING:
     from distill.api import Model
-    from distill.generate.faults import Samples
-    from distill.generate.rejection import GeneratedSound
-    from distill.generate.results import Result
+    from distill.generate.presentation.results import Result
+    from distill.generate.selection.faults import Samples
+    from distill.generate.selection.rejection import GeneratedSound
 
 Format = Annotated[AudioFormat, Option("--format", help="file format")]
 Pictures = Annotated[
@@ -183,7 +183,7 @@ def _cached(path: Path, is_recording: bool, _: object) -> "Model":
 def _stem(verb: Verb, model: Path | None, recordings: Mapping[str, Any], given: Given) -> str:
     """Return the stem of the names of sounds: recordings, or the model without any, and the seed, which is set from here on."""
     from distill.codes.file import printable_stem
-    from distill.generate.sounds import seed_or_any
+    from distill.generate.requests.generation import seed_or_any
 
     paths = [path for path in (*recordings.values(), model) if isinstance(path, Path)]
     names = [printable_stem(path) for path in paths if path != model or not recordings]
@@ -242,7 +242,7 @@ class SoundFiles:
                     progress(number + 1, len(self.paths), path.name)
 
     def _begin(self, output: Output) -> None:
-        from distill.generate.sounds import NO_SAMPLES
+        from distill.generate.decoding import NO_SAMPLES
 
         self._output = output
         audio_file(

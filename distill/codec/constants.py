@@ -33,6 +33,8 @@ PLAIN_REACH = 1  # frames to each side over which decoding smooths the first spe
 DEAD_CODE_SHARE = 0.2  # relative to the number of latents per codeword under uniform use
 FIT_ROUNDS = 5  # rounds that alternate between codes and codewords
 FIT_WEIGHT = 5.0  # in the joint fit, a codeword's current value counts as this number of latents
-KERNEL_RIDGE = 0.02  # penalty on squared weights, relative to the codewords' energy; favours wide kernels
+KERNEL_RIDGE = (
+    0.02  # penalty on squared weights, relative to the codewords' energy; favours wide kernels
+)
 BEAM_SIZE = 8  # candidates kept from level to level in the search for codes
 ROUNDS = 2  # repeated searches of each frame's codes, given its neighbours

@@ -14,7 +14,9 @@ from distill.codec.steady import steady
 LOG_FLOOR = 1e-5  # amplitude that counts as silent: -100 dB
 FRAME_SHARE = 0.3  # proportion of a frame's amplitude added to each step
 MATCHES = 3  # rounds that bring the decoder's envelope nearer to the coded envelope
-DEAD_ZONE = 0.15  # 1.3 dB: smaller differences are ignored, since the coded envelope of steady sound wavers
+DEAD_ZONE = (
+    0.15  # 1.3 dB: smaller differences are ignored, since the coded envelope of steady sound wavers
+)
 STEADY_GAINS = (
     16,
     0.4,

@@ -61,9 +61,7 @@ class LongSpectra(nn.Module):
             window = getattr(self, f"window_{size}")
             padded = nn.functional.pad(audio, (size // 2, size // 2))
             windows = padded.unfold(1, size, size // 4) * window
-            spectra.append(
-                (magnitudes(windows) * (4 / size) + 1e-4).log10()
-            )  # floor of -80 dB
+            spectra.append((magnitudes(windows) * (4 / size) + 1e-4).log10())  # floor of -80 dB
         return spectra
 
 

@@ -24,7 +24,9 @@ APART_CENTS = (
 CHORD_CENTS = (
     25.0  # partials of a chord this close are merged: tempered thirds are 14 from pure thirds
 )
-PITCH_CENTS = 50.0  # largest distance of a frame from the median pitch of its sound: half a semitone
+PITCH_CENTS = (
+    50.0  # largest distance of a frame from the median pitch of its sound: half a semitone
+)
 MEL_FACTOR, MEL_CORNER_HERTZ = (
     2595.0,
     700.0,

@@ -16,9 +16,7 @@ MOST_BYTES = (
 )  # limit of tables, and of errors compared at once, reached with thousands of codewords
 REACH = 2  # number of frames before and after its own that a codeword overlaps
 KERNEL_FRAMES = 2 * REACH + 1
-TURNS = (
-    KERNEL_FRAMES  # frames this far apart share no neighbour and are searched at the same time
-)
+TURNS = KERNEL_FRAMES  # frames this far apart share no neighbour and are searched at the same time
 SEARCH_CONTEXT = (
     REACH + 2 * REACH * TURNS * ROUNDS
 )  # number of frames to each side that influence a frame's codes

@@ -14,13 +14,13 @@ from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.faults import Fault, FaultFinder, Samples
-from distill.generate.motion import Motions
-from distill.generate.rejection import ONLY, Choice, of_other_label
+from distill.generate.sampling.motion import Motions
+from distill.generate.sampling.tuner import Tuner
 from distill.generate.selection.choice import by_odds
 from distill.generate.selection.critic import Critic, Likeness
+from distill.generate.selection.faults import Fault, FaultFinder, Samples
+from distill.generate.selection.rejection import ONLY, Choice, of_other_label
 from distill.generate.selection.traits import TraitMeter
-from distill.generate.tuner import Tuner
 from distill.notes import note_name
 from distill.novelty.reference import Reference, evenly
 from distill.novelty.verdict import Novelty, NoveltyScorer

@@ -29,8 +29,14 @@ from distill.codec.streaming import decoded_context, noise_of
 from distill.codec.tones.layer import PARTIALS
 from distill.codes.sequences import bos_token, eos_token
 from distill.errors import ParamsError
-from distill.generate.processors import LogitsProcessor, Sampling, SamplingStep, chain, keep
-from distill.generate.sampling import draw, undo_label_smoothing
+from distill.generate.sampling.processors import (
+    LogitsProcessor,
+    Sampling,
+    SamplingStep,
+    chain,
+    keep,
+)
+from distill.generate.sampling.sampler import draw, undo_label_smoothing
 from distill.prior.architectures import ARCHITECTURES
 from distill.prior.base import Prior
 from distill.prior.frame import FramePrior

@@ -17,7 +17,7 @@ from distill.audio.side_info import SideInfo
 from distill.codec.streaming import encode, within_full_scale
 from distill.errors import ParamsError
 from distill.generate.context import GenerationContext, Recorded
-from distill.generate.faults import Samples
+from distill.generate.selection.faults import Samples
 from distill.generate.settings import Recording, Sound
 
 # Silence and full scale of integer samples, as scipy.io.wavfile and soundfile read them.

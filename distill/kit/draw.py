@@ -21,19 +21,24 @@ from numpy.typing import NDArray
 from distill.drums import drum_keys
 from distill.errors import ArtifactError, AudioWarning, ParamsError
 from distill.generate.context import GenerationContext, Recorded
-from distill.generate.processors import Sampling
-from distill.generate.rejection import COPY, MISTUNED, GeneratedSound, RejectionCriterion, equal_to
-from distill.generate.selection.choice import DRAFTS
-from distill.generate.settings import default_guidance
-from distill.generate.sounds import (
+from distill.generate.decoding import decoded_sounds, folded
+from distill.generate.requests.generation import (
     GenerationRequest,
     Seeds,
-    TakeRequest,
-    decoded_sounds,
-    folded,
     frames_for_seconds,
     generate_sounds,
 )
+from distill.generate.requests.take import TakeRequest
+from distill.generate.sampling.processors import Sampling
+from distill.generate.selection.choice import DRAFTS
+from distill.generate.selection.rejection import (
+    COPY,
+    MISTUNED,
+    GeneratedSound,
+    RejectionCriterion,
+    equal_to,
+)
+from distill.generate.settings import default_guidance
 from distill.kit.kit import MOST_CLUSTERS, Place, assign_keys, read_keys
 from distill.kit.settings import KitSettings
 from distill.notes import CONCERT, note_name

@@ -18,7 +18,7 @@ from distill import __version__
 from distill.audio.output import Output
 from distill.drums import drum_keys
 from distill.errors import ParamsError
-from distill.generate.notebook import players_and_table
+from distill.generate.presentation.notebook import players_and_table
 from distill.generate.settings import default_guidance
 from distill.kit.loops import Loop
 from distill.kit.settings import KitFormat, KitSettings

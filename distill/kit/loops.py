@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.audio.measure import window_energies
-from distill.generate.sounds import folded
+from distill.generate.decoding import folded
 
 LEVEL_SECONDS, LEVEL_STEP = 0.08, 0.02  # window and hop of the level
 STEADY_DB = (6.0, 3.0)  # maximum variation of level and brightness in a steady part

@@ -18,9 +18,9 @@ from distill.audio.output import Output, resampled
 from distill.audio.write import audio_file, with_sampler_chunk
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.context import GenerationContext
-from distill.generate.faults import Samples
-from distill.generate.rejection import GeneratedSound
-from distill.generate.sounds import in_channels
+from distill.generate.decoding import in_channels
+from distill.generate.selection.faults import Samples
+from distill.generate.selection.rejection import GeneratedSound
 from distill.kit.draw import Group, KitGenerator, different_notes, with_own_note
 from distill.kit.kit import (
     FORMAT,

@@ -19,8 +19,8 @@ from distill.codes.store import uniform_bits
 from distill.errors import ArtifactError
 from distill.execution import date_from_environment
 from distill.generate.context import GenerationContext
-from distill.generate.faults import with_limits
-from distill.generate.selection.fit import fit_critic
+from distill.generate.critic_fit import fit_critic
+from distill.generate.selection.faults import with_limits
 from distill.model_file.format import (
     Bundle,
     BundleMetadata,

@@ -10,8 +10,8 @@ import torch
 
 from distill.codec.streaming import encode
 from distill.errors import ArtifactError, ParamsError
-from distill.generate.sampling import Sequences, generators, sample_codes
-from distill.generate.sounds import decode_sounds
+from distill.generate.decoding import decode_sounds
+from distill.generate.sampling.sampler import Sequences, generators, sample_codes
 from distill.model_file.build import Facts, date_of, facts, origins
 from distill.model_file.format import (
     REFERENCE_PREFIX,

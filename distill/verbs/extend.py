@@ -12,7 +12,7 @@ from distill.verbs.verb import Verb
 
 if TYPE_CHECKING:
     from distill.generate.context import GenerationContext
-    from distill.generate.results import Generated
+    from distill.generate.presentation.results import Generated
 
 
 class ExtendSettings(PartSettings):

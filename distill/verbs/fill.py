@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from distill.audio.read import Original
     from distill.audio.side_info import SideInfo
     from distill.generate.context import GenerationContext
-    from distill.generate.results import Generated
+    from distill.generate.presentation.results import Generated
 
 
 class PartSettings(Guided, SoundSettings):
@@ -81,10 +81,10 @@ def with_parts(
     side_info: "SideInfo",
 ) -> "Generated":
     """Generate `parts` of a recording, each from one sample to another, and keep the rest."""
-    from distill.generate.fill import FillRequest
-    from distill.generate.processors import Sampling
-    from distill.generate.results import Generated
-    from distill.generate.sounds import generated, seed_or_any
+    from distill.generate.presentation.results import Generated
+    from distill.generate.requests.fill import FillRequest
+    from distill.generate.requests.generation import generated, seed_or_any
+    from distill.generate.sampling.processors import Sampling
 
     request = FillRequest(
         count=settings.n,

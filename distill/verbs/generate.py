@@ -34,10 +34,10 @@ from distill.verbs.verb import Verb
 
 if TYPE_CHECKING:
     from distill.generate.context import GenerationContext
-    from distill.generate.rejection import Drafts
-    from distill.generate.results import Generated
-    from distill.generate.score import Score
-    from distill.generate.sounds import GenerationRequest
+    from distill.generate.presentation.results import Generated
+    from distill.generate.requests.generation import GenerationRequest
+    from distill.generate.scores.score import Score
+    from distill.generate.selection.rejection import Drafts
 
 LEAST_CONTINUED = 0.1  # seconds after a prompt, below which nothing was added
 COMPARED_FROM = 2  # sounds, at least, for a report on the set
@@ -178,11 +178,11 @@ def generate(context: "GenerationContext", settings: GenerateSettings) -> "Gener
     softer, and the result says by how much. Raises ArtifactError when the model lacks what is requested, ParamsError for
     arguments that are out of range.
     """
-    from distill.generate.processors import Sampling
-    from distill.generate.rejection import FAULTY, below_novelty
-    from distill.generate.results import Generated
+    from distill.generate.presentation.results import Generated
+    from distill.generate.requests.generation import generated, in_tune, seed_or_any
+    from distill.generate.sampling.processors import Sampling
     from distill.generate.selection.choice import DRAFTS
-    from distill.generate.sounds import generated, in_tune, seed_or_any
+    from distill.generate.selection.rejection import FAULTY, below_novelty
 
     label, tuning = context.label_number(settings.label), CONCERT
     if settings.min_novelty is not None or settings.reject_faults:
@@ -244,7 +244,7 @@ class Input(NamedTuple):
 def _free(context: "GenerationContext", settings: GenerateSettings, common: dict[str, Any]) -> Made:
     """Generate sounds freely, or after a prompt."""
     from distill.generate.inputs import recorded
-    from distill.generate.sounds import GenerationRequest
+    from distill.generate.requests.generation import GenerationRequest
 
     if settings.prompt is not None:
         prompt = recorded(context, settings.prompt)
@@ -255,7 +255,7 @@ def _free(context: "GenerationContext", settings: GenerateSettings, common: dict
 
 def _loop(context: "GenerationContext", settings: GenerateSettings, common: dict[str, Any]) -> Made:  # noqa: ARG001 - as others
     """Generate loops at a tempo."""
-    from distill.generate.loop import LoopRequest
+    from distill.generate.requests.loop import LoopRequest
 
     assert settings.tempo is not None
     bpm, beats = settings.tempo
@@ -266,7 +266,7 @@ def _pattern(
     context: "GenerationContext", settings: GenerateSettings, common: dict[str, Any]
 ) -> Made:
     """Generate renditions of a pattern of hits."""
-    from distill.generate.score import read_pattern
+    from distill.generate.scores.pattern import read_pattern
 
     assert settings.pattern is not None
     assert settings.tempo is not None
@@ -283,7 +283,7 @@ def _following(
     context: "GenerationContext", settings: GenerateSettings, common: dict[str, Any]
 ) -> Made:
     """Generate sounds that follow a recording, or renditions of a MIDI file."""
-    from distill.generate.score import is_midi
+    from distill.generate.scores.performance import is_midi
 
     followed = settings.follow
     if isinstance(followed, str | os.PathLike) and is_midi(Path(followed)):
@@ -295,8 +295,8 @@ def _voice(
     context: "GenerationContext", settings: GenerateSettings, common: dict[str, Any]
 ) -> Made:
     """Generate sounds that follow a recording."""
-    from distill.generate.follow import follow_request
     from distill.generate.inputs import recorded
+    from distill.generate.requests.follow import follow_request
 
     check_tuning(settings.tuning, None)
     _refuse(settings, ("program", "stems", "track"), "a MIDI file to follow, found a recording")
@@ -311,7 +311,7 @@ def _midi(
     context: "GenerationContext", path: Path, settings: GenerateSettings, common: dict[str, Any]
 ) -> Made:
     """Generate renditions of a MIDI file. A remark on the file is an AudioWarning."""
-    from distill.generate.score import read_midi, read_programs
+    from distill.generate.scores.performance import read_midi, read_programs
 
     _refuse(settings, ("loose",), "a recording to follow, found a MIDI file")
     programs = read_programs(settings.program) if settings.program else {}
@@ -334,7 +334,7 @@ def _rendition(
     context: "GenerationContext", score: "Score", settings: GenerateSettings, common: dict[str, Any]
 ) -> Made:
     """Generate renditions of a score; notes without a label take the label of the settings."""
-    from distill.generate.arrange import ScoreRequest, fitted
+    from distill.generate.requests.arrange import ScoreRequest, fitted
 
     numbers = {
         name: context.label_number(name) if name else common["label"] for name in score.labels
@@ -378,7 +378,7 @@ NEEDED = {
 
 def _cut_short(context: "GenerationContext", drafts: "Drafts", prompt_frames: int) -> str:
     """Return advice where sounds end at the longest length although most recordings are longer; else ""."""
-    from distill.generate.sounds import frames_for_seconds
+    from distill.generate.requests.generation import frames_for_seconds
 
     longest = frames_for_seconds(context.codec, LONGEST_SECONDS)
     recorded = [] if context.reference is None else sorted(map(len, context.reference.codes))
@@ -397,7 +397,7 @@ def _with_reports(
     context: "GenerationContext", made: "Generated", request: "GenerationRequest"
 ) -> "Generated":
     """Add the reports on the set: novelty and faults, where the model has a reference."""
-    from distill.generate.faults import FaultReport
+    from distill.generate.selection.faults import FaultReport
     from distill.novelty.report import report_on
 
     before = len(request.prompt) / context.codec.spectrogram.frame_rate

@@ -23,7 +23,7 @@ def kit(context: "GenerationContext", settings: KitSettings) -> "Kit":
     has `per_label` sounds at every `every`-th note, by default at each. Notes that a recording alone cannot give are an
     AudioWarning. With `one_key` it has `round_robins` variations of one sound on one key.
     """
-    from distill.generate.sounds import seed_or_any
+    from distill.generate.requests.generation import seed_or_any
     from distill.kit.make import make_kit
 
     return make_kit(context, settings.model_copy(update={"seed": seed_or_any(settings.seed)}))

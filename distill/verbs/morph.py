@@ -11,7 +11,7 @@ from distill.verbs.verb import Verb
 
 if TYPE_CHECKING:
     from distill.generate.context import GenerationContext
-    from distill.generate.results import Morphed
+    from distill.generate.presentation.results import Morphed
 
 
 def checked_below(given: Any) -> Any:
@@ -58,9 +58,9 @@ def morph(context: "GenerationContext", settings: MorphSettings) -> "Morphed":
     ArtifactError, AudioError and ParamsError.
     """
     from distill.generate.inputs import recorded
-    from distill.generate.morph import morphs
-    from distill.generate.results import Morphed
-    from distill.generate.sounds import emitted
+    from distill.generate.presentation.results import Morphed
+    from distill.generate.requests.generation import emitted
+    from distill.generate.requests.morph import morphs
 
     corners = [
         recorded(context, recording)

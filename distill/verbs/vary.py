@@ -29,7 +29,7 @@ from distill.verbs.verb import Verb
 
 if TYPE_CHECKING:
     from distill.generate.context import GenerationContext
-    from distill.generate.results import Varied
+    from distill.generate.presentation.results import Varied
 
 
 class VarySettings(Guided, SoundSettings):
@@ -95,11 +95,12 @@ def vary(context: "GenerationContext", settings: VarySettings) -> "Varied":
     out of range, and for a recording without a pitch.
     """
     from distill.generate.inputs import recorded
-    from distill.generate.processors import Sampling
-    from distill.generate.rejection import MISTUNED, equal_to
-    from distill.generate.results import Varied, with_similarity
+    from distill.generate.presentation.results import Varied, with_similarity
+    from distill.generate.requests.generation import generated, seed_or_any
+    from distill.generate.requests.take import COARSE_FROM, TakeRequest
+    from distill.generate.sampling.processors import Sampling
     from distill.generate.selection.choice import DRAFTS
-    from distill.generate.sounds import COARSE_FROM, TakeRequest, generated, seed_or_any
+    from distill.generate.selection.rejection import MISTUNED, equal_to
 
     label = context.label_number(settings.label)
     context.check_drafts(settings.drafts)

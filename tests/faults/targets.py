@@ -20,7 +20,9 @@ from distill.codes.file import NamedCodes, load_codes, write_codes
 from distill.codes.store import out_of_range
 from distill.drums import drum_keys
 from distill.errors import DistillError, ParamsError
-from distill.generate.score import MOST_NOTES, MOST_SECONDS, Score, is_midi, read_midi, read_pattern, read_programs
+from distill.generate.scores.pattern import read_pattern
+from distill.generate.scores.performance import is_midi, read_midi, read_programs
+from distill.generate.scores.score import MOST_NOTES, MOST_SECONDS, Score
 from distill.generate.settings import fields_of
 from distill.model_file.build import card_text
 from distill.model_file.format import load_bundle

@@ -22,12 +22,12 @@ from distill.codec.tones.atoms import shipped_sets
 from distill.codec.tones.meter import PitchMeter
 from distill.codes.file import encode_files, load_codes
 from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
-from distill.generate.faults import FaultFinder
-from distill.generate.rejection import MAX_DRAFTS
-from distill.generate.results import Result
-from distill.generate.sampling import Sequences
-from distill.generate.sounds import BATCH
-from distill.generate.tuner import Tuner
+from distill.generate.presentation.results import Result
+from distill.generate.requests.generation import BATCH
+from distill.generate.sampling.sampler import Sequences
+from distill.generate.sampling.tuner import Tuner
+from distill.generate.selection.faults import FaultFinder
+from distill.generate.selection.rejection import MAX_DRAFTS
 from distill.notes import Tuning
 from distill.novelty.spectra import band_levels
 from distill.novelty.verdict import VERDICTS
@@ -192,7 +192,7 @@ def test_sounds_that_end_with_the_prompt_are_counted(model: Model, monkeypatch: 
     def sampled(_: object, wanted: Sequences, *__: object) -> list[np.ndarray]:
         return [np.zeros((1 + number % 10, len(SIZES)), np.int64) for number in range(wanted.count)]
 
-    monkeypatch.setattr("distill.generate.sampling.sample_codes", sampled)
+    monkeypatch.setattr("distill.generate.sampling.sampler.sample_codes", sampled)
     prompt = model.decode(np.zeros((20, len(SIZES)), dtype=np.int64))
     made = model.generate(n=20, seed=3, prompt=prompt)
     begun = len(model.encode(prompt))

@@ -13,7 +13,7 @@ import distill
 from distill.codec.tones.meter import PitchMeter
 from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
 from distill.generate.context import GenerationContext
-from distill.generate.rejection import GeneratedSound
+from distill.generate.selection.rejection import GeneratedSound
 from distill.kit import draw
 from distill.untrained import ModelOfOne
 

@@ -21,7 +21,7 @@ CHECKOUT = Path(__file__).parents[2]
 NEEDED = (
     "distill/py.typed",
     "distill/params.yaml",
-    "distill/generate/audition.html",
+    "distill/generate/presentation/audition.html",
     "distill/codec/pretrained/n_fft_1024.safetensors",
 )
 OUTER = ("PYTHONPATH", "VIRTUAL_ENV", "MLFLOW_TRACKING_URI")  # would lead out of the fresh environment

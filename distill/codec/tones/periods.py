@@ -37,7 +37,9 @@ class PeriodRange(NamedTuple):
 
 
 VOICES = PeriodRange(65.0, 400.0, 2, math.inf)
-BASSES = PeriodRange(26.5, 400.0, 1, 1000.0)  # the range includes high pitches, so that they are not taken for basses
+BASSES = PeriodRange(
+    26.5, 400.0, 1, 1000.0
+)  # the range includes high pitches, so that they are not taken for basses
 
 
 class PeriodAnalysis(nn.Module):

@@ -35,9 +35,7 @@ POINTS, FITTED_POINTS = (
     4,
 )  # per hop: measured phases, and their means, which are fitted
 REACH_SECONDS = 0.012  # half the length of that filter
-MOST_RATIO = (
-    3.0  # of partial to pitch: the phases of higher partials are coded too coarsely
-)
+MOST_RATIO = 3.0  # of partial to pitch: the phases of higher partials are coded too coarsely
 MOST_APART = 1.0  # octaves between that partial and the measured frequency
 LARGEST_ERROR = 0.15  # cycles, root mean square: a fit with a larger error is rejected
 STIFFNESS, TRUST = (

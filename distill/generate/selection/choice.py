@@ -8,7 +8,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from distill.generate.rejection import COPY, FAULTY, Choice, GeneratedSound, RejectionCriterion
+from distill.generate.selection.rejection import (
+    COPY,
+    FAULTY,
+    Choice,
+    GeneratedSound,
+    RejectionCriterion,
+)
 
 DRAFTS = 4  # default number of drafts of a sound
 

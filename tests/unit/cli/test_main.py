@@ -437,7 +437,7 @@ def test_help_shows_the_defaults_of_the_settings() -> None:
         ("distill.cli.main", ("torch", "mlflow", "pandas", "scipy", "av")),  # what --help imports
         ("distill.ui.worker", ("torch", "mlflow", "scipy")),  # the page waits for none of them
         (
-            "distill.api, distill.codes.encode, distill.generate.audition, distill.kit.make",
+            "distill.api, distill.codes.encode, distill.generate.presentation.audition, distill.kit.make",
             ("av", "lightning_fabric", "mlflow", "scipy", "torch._dynamo", "vector_quantize_pytorch"),
         ),
     ],

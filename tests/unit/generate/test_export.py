@@ -17,11 +17,11 @@ from distill.codec.model import VQVAE
 from distill.codec.streaming import decode, noise_of
 from distill.codes.store import Codes
 from distill.generate.export import export
-from distill.generate.sampling import Sampling, Sequences, generators, sample_codes, uniform
+from distill.generate.sampling.sampler import Sampling, Sequences, generators, sample_codes, uniform
 from distill.prior.base import Prior
 from distill.storage.files import made_by_distill, write_bytes
 from unit.command import CommandLine
-from unit.generate.test_sampling import SIZES, sharp_prior
+from unit.generate.sampling.test_sampler import SIZES, sharp_prior
 from unit.tiny import prior_shape, tonal_codec, tonal_codes, write_prior_model
 
 FLOORS = ([[2] * 8], [[4, 5, 6, 7, 8, 9, 10, 11]], [[12] * 8])

@@ -17,8 +17,8 @@ from distill.audio.measure import level_db
 from distill.audio.noise_floor import noise_floor
 from distill.audio.side_info import UNKNOWN, SideInfo
 from distill.errors import ParamsError
-from distill.generate.audition import audition
-from distill.generate.sounds import PEAK
+from distill.generate.decoding import PEAK
+from distill.generate.presentation.audition import audition
 from distill.params import default_params
 from unit.command import CommandLine
 from unit.tiny import RATE, any_side_info, write_prior_model

@@ -16,7 +16,7 @@ from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.context import GenerationContext
-from distill.generate.rejection import MAX_DRAFTS, GeneratedSound
+from distill.generate.selection.rejection import MAX_DRAFTS, GeneratedSound
 from distill.kit.draw import OCTAVE_DB, KitGenerator, distances, is_silent, spectral_clusters
 from distill.kit.kit import Kit, KitGroup, KitSound
 from distill.kit.make import (
@@ -143,7 +143,7 @@ def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> 
     assert refused["copy"] >= 4
     assert not set(kept) & set(first)
     assert drawn(codes, allow_copies=True)[0] == first
-    monkeypatch.setattr("distill.generate.sounds.derive_seed", lambda *_: 0)  # all sounds are drawn alike
+    monkeypatch.setattr("distill.generate.requests.generation.derive_seed", lambda *_: 0)  # all sounds are drawn alike
     same, _ = drawn([])
     assert len(set(same)) == len(same)
     (alone,), _ = drawn([], count=1)

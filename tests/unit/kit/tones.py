@@ -15,8 +15,14 @@ from distill.codec.model import VQVAE
 from distill.codec.tones.meter import PitchMeter
 from distill.codes.store import Codes
 from distill.generate.context import GenerationContext
-from distill.generate.rejection import DraftKey, Drafts, GeneratedSound, RejectionCriterion, generate_until_accepted
-from distill.generate.sounds import GenerationRequest, Seeds
+from distill.generate.requests.generation import GenerationRequest, Seeds
+from distill.generate.selection.rejection import (
+    DraftKey,
+    Drafts,
+    GeneratedSound,
+    RejectionCriterion,
+    generate_until_accepted,
+)
 from distill.kit import draw as kit_draw
 from distill.kit.kit import Kit
 from distill.kit.make import make_kit

@@ -23,7 +23,7 @@ from distill.audio.ingest import ingest
 from distill.audio.write import write_audio
 from distill.errors import ArtifactError, AudioError, Interrupted, ParamsError
 from distill.execution import Execution
-from distill.generate.audition import audition
+from distill.generate.presentation.audition import audition
 from distill.model_file.build import facts
 from distill.model_file.format import load_bundle, save_bundle
 from distill.params import Params, default_params

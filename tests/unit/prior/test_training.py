@@ -16,8 +16,8 @@ from distill.codec.layout import NOTES, TUNINGS
 from distill.codes.sequences import IGNORED, Batch, CodedRecording, CodeSequences, bos_token, eos_token
 from distill.codes.store import CodesConfig
 from distill.errors import ParamsError
-from distill.generate.processors import Sampling
-from distill.generate.sampling import Sequences, generators, sample_codes
+from distill.generate.sampling.processors import Sampling
+from distill.generate.sampling.sampler import Sequences, generators, sample_codes
 from distill.params import get_adaptive_prior_config
 from distill.prior.architectures import ARCHITECTURES, ArchitectureName, not_taken
 from distill.prior.data import MIN_STEPS, PriorData, WindowSampler

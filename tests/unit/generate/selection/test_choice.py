@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distill.generate.rejection import GeneratedSound
+from distill.generate.decoding import NO_SAMPLES
 from distill.generate.selection.choice import by_odds
 from distill.generate.selection.critic import Likeness
-from distill.generate.sounds import NO_SAMPLES
+from distill.generate.selection.rejection import GeneratedSound
 
 
 def draft(score: float, faults: Any = (), verdict: str = "new") -> GeneratedSound:

@@ -1,0 +1,1 @@
+"""Contours of a recording, and logits processors that make sampling follow them."""

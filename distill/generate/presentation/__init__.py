@@ -1,0 +1,1 @@
+"""Results for people: tables, JSON, notebook players, and the audition page."""

@@ -1,0 +1,1 @@
+"""Sampling of codes: the sampler, and logits processors that steer it."""

@@ -1,0 +1,1 @@
+"""Scores: timed notes, read from MIDI files or from patterns of hits."""
