@@ -15,7 +15,7 @@ from distill.api import Model
 from distill.errors import ParamsError
 from distill.generate.critic_fit import fit_critic
 from distill.generate.requests.generation import GenerationRequest, Seeds, generate_sounds
-from distill.generate.selection import fit
+from distill.generate import critic_fit
 from distill.generate.selection.critic import Critic
 from distill.generate.selection.rejection import GeneratedSound
 from distill.model_file.format import load_bundle, save_bundle
@@ -25,9 +25,9 @@ from unit.tiny import write_prior_model
 @pytest.fixture(scope="module", autouse=True)
 def few_drafts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "DRAWN", 24)
-        patch.setattr(fit, "LONGEST_SECONDS", 0.5)
-        patch.setattr(fit, "FEWEST", 3)
+        patch.setattr(critic_fit, "DRAWN", 24)
+        patch.setattr(critic_fit, "LONGEST_SECONDS", 0.5)
+        patch.setattr(critic_fit, "FEWEST", 3)
         yield
 
 

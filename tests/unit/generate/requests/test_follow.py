@@ -66,7 +66,7 @@ def test_vibrato_begins_no_notes() -> None:
 def test_what_is_followed_does_not_depend_on_how_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     codec, prior = networks()
     course = course_of()
-    monkeypatch.setattr("distill.generate.requests.follow.CHUNK_FRAMES", 17)
+    monkeypatch.setattr("distill.generate.following.contours.CHUNK_FRAMES", 17)
     pieces = followed(codec, GenerationContext(codec, prior).tuner.measure, voice(*MELODY))
     torch.testing.assert_close(pieces.loudness, course.loudness)
     torch.testing.assert_close(pieces.envelopes, course.envelopes, equal_nan=True)
