@@ -261,7 +261,7 @@ def _write(graph: Graph, path: Path) -> None:
             {windows.periodic: _hann_window, windows.default: _hann_window}
         )
         program = cast(
-            Any, torch.onnx.export(traced, dynamo=True, verbose=False, output_names=graph.outputs)
+            Any, torch.onnx.export(traced, dynamo=True, verbose=False, optimize=False, output_names=graph.outputs)
         )
     for node in program.model.graph:
         node.metadata_props.clear()  # holds source lines with folder names

@@ -171,7 +171,11 @@ def in_tune(request: GenerationRequest) -> RejectionCriterion:
         if len(request.prompt)
         else "choose another label"
     )
-    return replace(MISTUNED, remedy=other)
+    none_left = (
+        f"note: expected a sound at its note within {100 * IN_TUNE:.0f} cents, found none among {{}} that were drawn; "
+        f"leave the note out, or {other}"
+    )
+    return replace(MISTUNED, none_left=none_left)
 
 
 @dataclass(frozen=True)
@@ -209,139 +213,125 @@ def generate_sounds(
     first sound is a batch of its own, so that it is ready early. Raises ArtifactError if a network gives NaN or
     infinite values, or if a criterion with a remedy rejects the whole first batch.
     """
-    draws, choice = Drafts(), context.choice(request.drafts, seeds.of_choice, request.label)
+    sounds, choice = Drafts(), context.choice(request.drafts, seeds.of_choice, request.label)
     needs_audio = (
         request.is_tuned
         or choice.drafts > 1
         or any(criterion.needs_audio for criterion in criteria)
     )
+    drafting = _Drafting(context, request, seeds, report, needs_audio)
     alone = int(first_alone)
     starts = [*range(alone), *range(alone, request.count, BATCH // choice.drafts)]
     for batch in itertools.starmap(range, itertools.pairwise([*starts, request.count])):
-        is_whole = (
-            batch.start == alone or request.count == 1
-        )  # first full batch, after a first sound alone
-        draw = partial(_drawn, context, request, seeds, batch, report, needs_audio)
         made = generate_until_accepted(
-            batch, draw, partial(_judged, context, request), criteria, choice
+            batch, partial(drafting.sample, batch), drafting.score, criteria, choice
         )
-        for criterion in criteria:
-            left = [*draws.left.values(), *made.left.values()]
-            if criterion.remedy and is_whole and left == [criterion.name] * batch.stop:
-                raise ArtifactError(
-                    f"note: expected a sound at its note within {100 * IN_TUNE:.0f} cents, found none among "
-                    f"{MAX_DRAFTS * batch.stop} that were drawn; leave the note out, or {criterion.remedy}"
-                )
+        if batch.start == alone or request.count == 1:  # the first whole batch
+            _check_some_accepted(criteria, [*sounds.left.values(), *made.left.values()], batch.stop)
         if not needs_audio:
-            made.drawn = dict(
-                zip(batch, _decoded(context, request, batch, made.sounds), strict=True)
-            )
+            made.drawn = dict(zip(batch, drafting.decode(batch, made.sounds), strict=True))
         for number in batch:
             made.deliver(number, made.drawn[number], emit)
-        draws.add(made)
-    return draws
+        sounds.add(made)
+    return sounds
 
 
-def _drawn(
-    context: GenerationContext,
-    request: GenerationRequest,
-    seeds: Seeds,
-    batch: range,
-    report: Progress,
-    needs_audio: bool,
-    drafts: Sequence[DraftKey],
-) -> list[GeneratedSound]:
-    """Sample drafts of a batch, and decode them if `needs_audio`: something needs their samples before acceptance."""
-    numbers = [draft.number for draft in drafts]
-    drawn_now, name = len(set(numbers)), ""
-    accepted = len(batch) - drawn_now
-    if request.count > BATCH:
-        name = f"sounds {batch.start + 1} to {batch.stop} of {request.count}: "
+def _check_some_accepted(
+    criteria: Sequence[RejectionCriterion], reasons: Sequence[str], count: int
+) -> None:
+    """Raise ArtifactError if one criterion with an error rejected all of the first `count` sounds."""
+    for criterion in criteria:
+        if criterion.none_left and reasons == [criterion.name] * count:
+            raise ArtifactError(criterion.none_left.format(MAX_DRAFTS * count))
 
-    def progress(done: int, of: int, text: str) -> None:
-        report((batch.start + accepted) * of + done * drawn_now, request.count * of, name + text)
 
-    own, of_takes = ([seed(*draft) for draft in drafts] for seed in (seeds.of_sound, seeds.of_take))
-    drawn = request.draw(context, Attempt(numbers, own, of_takes, progress))
-    sounds = [
-        GeneratedSound(
-            np.concatenate([request.prompt.reshape(-1, sound.codes.shape[1]), sound.codes]),
-            None,
-            None,
-            NO_SAMPLES,
+@dataclass(frozen=True, eq=False)
+class _Drafting:
+    """Drafts of a request's sounds; with `needs_audio` they are decoded before they are accepted."""
+
+    context: GenerationContext
+    request: GenerationRequest
+    seeds: Seeds
+    report: Progress
+    needs_audio: bool
+
+    def sample(self, batch: range, drafts: Sequence[DraftKey]) -> list[GeneratedSound]:
+        """Sample drafts of a batch, and decode them if needed."""
+        request, numbers = self.request, [draft.number for draft in drafts]
+        drawn_now, name = len(set(numbers)), ""
+        accepted = len(batch) - drawn_now
+        if request.count > BATCH:
+            name = f"sounds {batch.start + 1} to {batch.stop} of {request.count}: "
+
+        def progress(done: int, of: int, text: str) -> None:
+            done_of_all = (batch.start + accepted) * of + done * drawn_now
+            self.report(done_of_all, request.count * of, name + text)
+
+        seeds = [self.seeds.of_sound(*draft) for draft in drafts]
+        take_seeds = [self.seeds.of_take(*draft) for draft in drafts]
+        sampled = request.draw(self.context, Attempt(numbers, seeds, take_seeds, progress))
+        sounds = [*map(self._with_prompt, sampled)]
+        return self.decode(numbers, sounds) if self.needs_audio else sounds
+
+    def _with_prompt(self, sampled: SampledCodes) -> GeneratedSound:
+        """Sound of the prompt and sampled codes, with its side information.
+
+        Side information is the requested one, else from the recording that the sound follows, else from the nearest.
+        """
+        prompt = self.request.prompt.reshape(-1, sampled.codes.shape[1])
+        sound = GeneratedSound(np.concatenate([prompt, sampled.codes]), None, None, NO_SAMPLES)
+        if self.request.side_info is not None:
+            return replace(sound, side_info=self.request.side_info)
+        if sampled.followed is None:
+            sound = self.score(sound)
+        side_info = self.context.side_info_like(sampled.followed, sound.novelty)
+        return replace(sound, side_info=side_info)
+
+    def score(self, sound: GeneratedSound) -> GeneratedSound:
+        """Score the novelty of a sound after its prompt, if the model has a reference."""
+        novelty = (
+            sound.novelty or self.context.novelty([sound.codes[len(self.request.prompt) :]])[0]
         )
-        for sound in drawn
-    ]
-    sounds = [_with_side_info(context, request, *pair) for pair in zip(sounds, drawn, strict=True)]
-    return _decoded(context, request, numbers, sounds) if needs_audio else sounds
+        return replace(sound, novelty=novelty)
 
-
-def _with_side_info(
-    context: GenerationContext,
-    request: GenerationRequest,
-    sound: GeneratedSound,
-    drawn: SampledCodes,
-) -> GeneratedSound:
-    """Set a sound's side information: requested, else from the recording that it follows, else from the nearest."""
-    if request.side_info is not None:
-        return replace(sound, side_info=request.side_info)
-    if drawn.followed is None:
-        sound = _judged(context, request, sound)
-    return replace(sound, side_info=context.side_info_like(drawn.followed, sound.novelty))
-
-
-def _judged(
-    context: GenerationContext, request: GenerationRequest, sound: GeneratedSound
-) -> GeneratedSound:
-    """Score the novelty of a sound after its prompt, if the model has a reference."""
-    novelty = sound.novelty or context.novelty([sound.codes[len(request.prompt) :]])[0]
-    return replace(sound, novelty=novelty)
-
-
-def _decoded(
-    context: GenerationContext,
-    request: GenerationRequest,
-    numbers: Sequence[int],
-    sounds: Sequence[GeneratedSound],
-) -> list[GeneratedSound]:
-    """Decode sounds: add samples, likeness, side information cut to their length, and faults and pitch if requested."""
-    rate, length = context.codec.spectrogram.sample_rate, None
-    if not request.natural_ending:
-        length = request.prompt_samples(context) + max(1, round(request.max_seconds * rate))
-    codes = [sound.codes for sound in sounds]
-    step = context.codec.spectrogram.samples_per_frame
-    side_info = [
-        sound.side_info.cut(0.0, (length or len(sound.codes) * step) / rate) for sound in sounds
-    ]
-    decoded = list(decoded_sounds(context.codec, codes, length, side_info, request.width))
-    mono = [in_mono for _, in_mono in decoded]
-    faults = (
-        context.faults(codes, mono, request.kinds) if request.finds_faults else [None] * len(sounds)
-    )
-    channels, likeness = request.channels(context), context.likeness(mono)
-    made = [
-        replace(
-            sound,
-            samples=in_channels(samples, channels),
-            seconds=len(samples) / rate,
-            faults=faulty,
-            side_info=about,
-            likeness=alike,
+    def decode(
+        self, numbers: Sequence[int], sounds: Sequence[GeneratedSound]
+    ) -> list[GeneratedSound]:
+        """Decode sounds: add samples, likeness, side information cut to their length, and faults and pitch if requested."""
+        context, request, spectrogram = self.context, self.request, self.context.codec.spectrogram
+        rate, length = spectrogram.sample_rate, None
+        if not request.natural_ending:
+            length = request.prompt_samples(context) + max(1, round(request.max_seconds * rate))
+        codes = [sound.codes for sound in sounds]
+        side_info = [
+            sound.side_info.cut(0.0, (length or len(own) * spectrogram.samples_per_frame) / rate)
+            for sound, own in zip(sounds, codes, strict=True)
+        ]
+        decoded = list(decoded_sounds(context.codec, codes, length, side_info, request.width))
+        mono, unknown = [in_mono for _, in_mono in decoded], [None] * len(sounds)
+        faults = context.faults(codes, mono, request.kinds) if request.finds_faults else unknown
+        start, channels = request.prompt_samples(context), request.channels(context)
+        pitches = (
+            [context.tuner.measure(samples[start:]) for samples in mono]
+            if request.is_tuned
+            else unknown
         )
-        for sound, (samples, _), faulty, about, alike in zip(
-            sounds, decoded, faults, side_info, likeness, strict=True
-        )
-    ]
-    if not request.is_tuned:
-        return made
-    pitches = [
-        context.tuner.measure(in_mono[request.prompt_samples(context) :]) for _, in_mono in decoded
-    ]
-    notes = map(request.note_of, numbers)
-    return [
-        replace(sound, note=note, pitch=pitch)
-        for sound, note, pitch in zip(made, notes, pitches, strict=True)
-    ]
+        columns = zip(faults, pitches, side_info, context.likeness(mono), strict=True)
+        return [
+            replace(
+                sound,
+                samples=in_channels(samples, channels),
+                seconds=len(samples) / rate,
+                note=request.note_of(number),
+                faults=faulty,
+                pitch=pitch,
+                side_info=about,
+                likeness=alike,
+            )
+            for number, sound, (samples, _), (faulty, pitch, about, alike) in zip(
+                numbers, sounds, decoded, columns, strict=True
+            )
+        ]
 
 
 def by_label(count: int, labels: int) -> list[tuple[int, int]]:

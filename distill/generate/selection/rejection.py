@@ -13,7 +13,7 @@ from distill.generate.selection.faults import Fault, Samples
 from distill.novelty.verdict import VERDICTS, Novelty
 
 NO_REASON = ""  # no rejection criterion applies
-MAX_DRAFTS = 20  # maximum drafts of a sound
+MAX_DRAFTS = 20  # of a sound, after which no further round of drafts begins
 IN_TUNE = 0.2  # maximum distance from the note in semitones
 
 
@@ -72,9 +72,7 @@ class RejectionCriterion:
     name: str
     applies: Callable[[GeneratedSound], bool]
     needs_audio: bool = False  # needs samples
-    remedy: str = (
-        ""  # advice in the error raised if it rejects the whole first batch; "" for no error
-    )
+    none_left: str = ""  # error if it rejects all first sounds, with {} for the number of drafts; "" for no error
 
 
 FAULTY = RejectionCriterion("faulty", lambda sound: bool(sound.faults), needs_audio=True)
@@ -93,8 +91,8 @@ def of_other_label(label: str) -> RejectionCriterion:
 def below_novelty(least: str | float) -> RejectionCriterion:
     """Reject sounds with a verdict worse than `least`, or whose novelty (1 minus percentile) is below a number."""
     if isinstance(least, str):
-        refused = VERDICTS[: VERDICTS.index(least)]
-        return RejectionCriterion("old", lambda sound: sound.verdict in refused)
+        rejected = VERDICTS[: VERDICTS.index(least)]
+        return RejectionCriterion("old", lambda sound: sound.verdict in rejected)
     return RejectionCriterion("old", lambda sound: not 1 - sound.percentile >= least)
 
 
@@ -173,42 +171,38 @@ def generate_until_accepted(
     criteria: Sequence[RejectionCriterion],
     choice: Choice = ONLY,
 ) -> Drafts:
-    """Generate drafts of each sound, `choice.drafts` a round, until one is accepted or MOST_DRAWS drafts are rejected.
+    """Generate drafts of each sound, `choice.drafts` a round, until one is accepted or at least MAX_DRAFTS are rejected.
 
-    Each draft is scored by `judged` only when its turn comes. The first of `criteria` that applies is the reason.
+    `judged` scores each draft only when its turn comes. The first of `criteria` that applies is the reason.
     """
-    draws = Drafts()
+    drafts, mildest = Drafts(), [NO_REASON, *(each.name for each in reversed(choice.avoided))]
     for first in range(0, MAX_DRAFTS, choice.drafts):
         attempts = range(first, first + choice.drafts)
-        draws.redrawn.update(draws.left.values())
+        drafts.redrawn.update(drafts.left.values())
+        drafts.left = {}
         drawn = iter(
             draw([DraftKey(number, attempt) for number in numbers for attempt in attempts])
         )
-        draws.left = {}
         for number in numbers:
-            accepted: dict[
-                str, GeneratedSound
-            ] = {}  # first accepted draft for each reason to avoid it
-            refused: list[str] = []
+            accepted: dict[str, GeneratedSound] = {}  # by the reason to avoid it
+            rejected: list[str] = []
             for sound in map(judged, choice.order(number, [next(drawn) for _ in attempts])):
                 if reason := _reason(criteria, sound):
-                    refused.append(reason)
+                    rejected.append(reason)
                 else:
                     accepted.setdefault(_reason(choice.avoided, sound), sound)
                 if NO_REASON in accepted:
                     break
-            draws.drawn.pop(number, None)  # moves the sound to the end
-            mildest = [NO_REASON, *(each.name for each in reversed(choice.avoided))]
-            draws.drawn[number] = next(
-                (accepted[reason] for reason in mildest if reason in accepted), sound
-            )
+            best = [accepted[reason] for reason in mildest if reason in accepted]
+            drafts.drawn.pop(number, None)  # moves the sound to the end
+            drafts.drawn[number] = [*best, sound][0]
             if not accepted:
-                draws.left[number] = refused.pop()
-            draws.redrawn.update(refused)
-        numbers = list(draws.left)
+                drafts.left[number] = rejected.pop()
+            drafts.redrawn.update(rejected)
+        numbers = list(drafts.left)
         if not numbers:
             break
-    return draws
+    return drafts
 
 
 def _reason(criteria: Sequence[RejectionCriterion], sound: GeneratedSound) -> str:
