@@ -250,6 +250,9 @@ def _check_packages() -> None:
 
 def _write(graph: Graph, path: Path) -> None:
     """Trace a graph and write it to a file, with its facts in the file's metadata."""
+    from onnx_ir.passes import common as passes
+    from onnxscript import optimizer
+
     windows = torch.ops.aten.hann_window
     logging.getLogger("torch.onnx._internal.exporter").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -257,21 +260,35 @@ def _write(graph: Graph, path: Path) -> None:
         traced = torch.export.export(
             graph, (), graph.example, dynamic_shapes=graph.sizes, strict=False
         )
-        traced = traced.run_decompositions(
-            {windows.periodic: _hann_window, windows.default: _hann_window}
+        exported = torch.onnx.export(
+            traced,
+            dynamo=True,
+            verbose=False,
+            optimize=False,
+            custom_translation_table=dict.fromkeys(
+                [windows.default, windows.periodic], _hann_window
+            ),
+            output_names=graph.outputs,
         )
-        program = cast(
-            Any, torch.onnx.export(traced, dynamo=True, verbose=False, optimize=False, output_names=graph.outputs)
-        )
-    for node in program.model.graph:
+    model = cast(Any, exported).model
+    # The exporter's own optimisation takes minutes: a rule that it tries compares all pairs of slices.
+    optimizer.inline(model)
+    optimizer.fold_constants(model)
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    passes.DeduplicateInitializersPass()(model)
+    passes.CommonSubexpressionEliminationPass()(model)
+    optimizer.remove_unused_nodes(model)
+    for node in model.graph:
         node.metadata_props.clear()  # holds source lines with folder names
-    program.model.doc_string = MARK
-    program.model.metadata_props["distill"] = json.dumps(graph.facts)
+    model.doc_string = MARK
+    model.metadata_props["distill"] = json.dumps(graph.facts)
     with atomic_path(path) as temporary:
-        program.save(temporary)
+        cast(Any, exported).save(temporary)
 
 
-def _hann_window(length: int, periodic: bool = True, **_: Any) -> Tensor:
-    """`torch.hann_window` from operations that ONNX supports."""
-    turns = torch.arange(length) / (length if periodic else length - 1)
-    return 0.5 - 0.5 * (2 * torch.pi * turns).cos()
+def _hann_window(length: int, periodic: bool = True, **_: Any) -> Any:
+    """Translate `torch.hann_window` to ONNX."""
+    import onnxscript
+
+    opset: Any = onnxscript.opset20
+    return opset.HannWindow(opset.Constant(value_int=length), periodic=int(periodic))
