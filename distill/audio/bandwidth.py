@@ -31,12 +31,10 @@ from distill.params import Channels
 NARROW_RATE, FULL_RATE, STUDIO_RATE = 24_000, 44_100, 48_000  # Hz
 TREBLE_HZ = 10_000
 LEAST_ENERGY_SHARE = 1e-5  # treble energy of a recording: -50 dB
-LEAST_TREBLE_POWER = (
-    1e-7  # treble of the loudest window: -70 dBFS; 16-bit dither has -100, shaped dither up to -80
-)
-LEAST_TREBLE_SHARE = (
-    0.05  # of the sound in the corpus: below it a costlier codec for all sounds does not pay
-)
+# Treble of the loudest window: -70 dBFS; 16-bit dither has -100, shaped dither up to -80
+LEAST_TREBLE_POWER = 1e-7
+# Sound in the corpus: below it a costlier codec for all sounds does not pay
+LEAST_TREBLE_SHARE = 0.05
 LEAST_STEREO_SHARE = 0.2  # proportion of usable recordings that makes a corpus stereo
 EXCERPT_SECONDS = 0.1  # decoded at a time
 USUAL_EXCERPTS = 5

@@ -45,13 +45,10 @@ from distill.process import keep_freed_blocks, open_standard_streams
 from distill.storage.files import sha256_file
 
 LEAST_MEMORY, MEMORY_PER_BYTE = 2 << 30, 512  # an hour of any coding; any length at 9 kbit/s
-LEAST_SECONDS = (
-    30  # processor time for opening a file or reading a block; most files take milliseconds
-)
-LEAST_WAIT, BYTES_PER_SECOND = (
-    300,
-    5_000,
-)  # wall time for a file, generous for slow disks, busy or sleeping computers
+# Processor time for opening a file or reading a block; most files take milliseconds
+LEAST_SECONDS = 30
+# Wall time for a file, generous for slow disks, busy or sleeping computers
+LEAST_WAIT, BYTES_PER_SECOND = 300, 5_000
 
 UNUSABLE = "{path}: expected a recording, found a file that {reason}; check the path, repair the file, or name another one"
 

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 TAGS_BYTES = 4 << 20  # how far from the end of a file without sizes its tags are searched
-
-
 _SIZES_OF_A_PIPE = (1 << 31, (1 << 32) - 1, 1 << 63, (1 << 64) - 1)
 
 

@@ -38,14 +38,11 @@ SECONDS = (
     0.372,
 )  # short windows follow glides, long windows separate low partials
 HOP_SECONDS = 0.046
-PROMINENT_DB, RANGE_DB = (
-    12.0,
-    60.0,
-)  # of a partial: least above the bins around, most below the loudest bin
+# For a partial: least above the bins around, most below the loudest bin
+PROMINENT_DB, RANGE_DB = 12.0, 60.0
 AROUND_HERTZ = 60.0  # on each side, that a partial has to stand out from
-LOBE = (
-    3  # bins on each side of a partial that belong to it: half the main lobe of a Blackman window
-)
+# Bins on each side of a partial that belong to it: half the main lobe of a Blackman window
+LOBE = 3
 FEWEST = 0.15  # least proportion of a band's bins without partials
 DECODED_SECONDS = 0.046  # length of the decoder's window; the ratio is scaled to it
 NEPERS = np.log(10) / 10  # nepers of power in a decibel

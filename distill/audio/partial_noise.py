@@ -19,10 +19,8 @@ REGIONS = (60, 1250, 2500, 5000, 10_000)  # Hz, lower edges of the frequency reg
 LOUD, PROMINENT, LASTING = 55.0, 15.0, 12.0
 AROUND = 40  # bins on each side that a partial has to stand out from
 NARROWEST, WIDEST = 14, 120  # bins between two partials whose gap is measured
-OUT_OF_TUNE, LOBE = (
-    0.004,
-    3,
-)  # relative detuning allowed for a decoded partial; half width of its lobe in bins
+# Relative detuning allowed for a decoded partial; half width of its lobe in bins
+OUT_OF_TUNE, LOBE = 0.004, 3
 FEWEST = 20  # gaps that a region needs for a median
 NOISE = "partial_noise/"  # prefix of metrics
 

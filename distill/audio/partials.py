@@ -100,10 +100,8 @@ def find_partials(sound: NDArray[np.floating], sample_rate: int) -> Partials:
     size = window_size(sample_rate)
     hop, taper = size // 4, np.hanning(size + 1)[:-1]
     padded = np.pad(np.asarray(sound, np.float64), (size // 2, size // 2 + hop))
-    windows, taper = (
-        sliding_window_view(padded, size)[::hop],
-        taper / (taper.sum() / 2),
-    )  # [T, size]
+    # [T, size]
+    windows, taper = sliding_window_view(padded, size)[::hop], taper / (taper.sum() / 2)
     frequencies, levels = np.full((2, len(windows), MOST_PARTIALS), np.nan)
     powers, loudest = np.empty((len(windows), size // 2 + 1)), np.empty(len(windows))
     at_once = 32  # frames whose spectra stay in the processor's cache

@@ -28,10 +28,8 @@ SMOOTHED = 2  # frames on each side over which powers are smoothed
 SMOOTHED_BINS, ONSET_BINS = 5, 21  # bins over which powers are smoothed: usually, and at onsets
 EDGE = 0.15  # of a band, on each side of an edge, over which gains cross-fade to the next band
 VELVET_SECONDS, VELVET_DECAY_DB, VELVET_DENSITY = 0.03, 20.0, 1500.0  # density in impulses a second
-BEFORE_SECONDS, ONSET_SECONDS = (
-    0.015,
-    0.02,
-)  # the filter is muted for this time before and after an onset
+# The filter is muted for this time before and after an onset
+BEFORE_SECONDS, ONSET_SECONDS = 0.015, 0.02
 ONSET_STEP, ONSET_DB = 0.005, 10.0  # seconds a step; least rise over the mean of the steps before
 SOFTEST_DB = -50.0  # least level of an onset relative to the loudest step
 QUARTER = np.complex64(1j)  # of a turn, as a factor
@@ -39,9 +37,8 @@ MOST_GAIN = 3.0  # largest gain of the filtered sound, after removing its correl
 MOST_EVEN = 2.0  # largest gain of the whole side signal
 LEAST_BESIDE = 0.05  # least proportion of the noise power taken as uncorrelated with the sound
 TINY = np.float32(1e-6)
-LEAST_TURN = (
-    0.05  # regularises the direction of the turn; the filter's amplitude at a tone is about 1
-)
+# Regularises the direction of the turn; the filter's amplitude at a tone is about 1
+LEAST_TURN = 0.05
 
 Doubles = NDArray[np.float64]
 

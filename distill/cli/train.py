@@ -220,7 +220,7 @@ def _check_model(flag: str, model: Path) -> None:
 
 
 def _print_trained(trained: "TrainedModel", has_labels: bool, as_json: bool) -> None:
-    from distill.audio.ingest import corpus_warnings, listed_rejections
+    from distill.audio.ingest_report import corpus_warnings, listed_rejections
     from distill.codec.training import print_codec
     from distill.prior.training import print_prior
     from distill.progress import LastingConsole

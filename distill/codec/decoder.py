@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, MAX_LOG_GAIN, mask_gaps
 from distill.codec.spectral import MAX_LOG_MEL, SpectrogramConfig, mel_filterbank
 from distill.codec.steady import steady
-from distill.codec.tones.layer import Tones, band_position
+from distill.codec.tones.bands import band_position
+from distill.codec.tones.layer import Tones
 from distill.codec.tones.lobes import partials_spectrum
 from distill.seeds import STEP, mix
 

@@ -22,7 +22,8 @@ from distill.codec.layout import FrameLayout
 from distill.codec.quantizer import QUANTIZERS
 from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig
 from distill.codec.tones.analysis import PitchAnalysis
-from distill.codec.tones.layer import Combs, ToneLayer, Tones, atoms_of
+from distill.codec.tones.codes import atoms_of
+from distill.codec.tones.layer import Combs, ToneLayer, Tones
 from distill.params import (
     CodebookSize,
     CodecLayers,

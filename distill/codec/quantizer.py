@@ -65,9 +65,8 @@ class ResidualQuantizer(nn.Module, ABC):
     """
 
     search_context = 0  # number of frames before and after a frame that influence its codes
-    dead_code_threshold = (
-        0.0  # mean number of latents in a batch; rarer codewords are replaced by some quantizers
-    )
+    # Mean number of latents in a batch; rarer codewords are replaced by some quantizers
+    dead_code_threshold = 0.0
 
     def __init__(
         self,

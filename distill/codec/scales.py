@@ -21,16 +21,12 @@ TUNED_CENTS = 20.0  # peaks within this distance of a partial refine the pitch; 
 APART_CENTS = (
     2 * FOUND_STEPS * TUNING_CENTS
 )  # least distance between partials of a set: closer partials would count the same peak
-CHORD_CENTS = (
-    25.0  # partials of a chord this close are merged: tempered thirds are 14 from pure thirds
-)
-PITCH_CENTS = (
-    50.0  # largest distance of a frame from the median pitch of its sound: half a semitone
-)
-MEL_FACTOR, MEL_CORNER_HERTZ = (
-    2595.0,
-    700.0,
-)  # the mel scale is linear below the corner, logarithmic above it
+# Partials of a chord this close are merged: tempered thirds are 14 from pure thirds
+CHORD_CENTS = 25.0
+# Largest distance of a frame from the median pitch of its sound: half a semitone
+PITCH_CENTS = 50.0
+# The mel scale is linear below the corner, logarithmic above it
+MEL_FACTOR, MEL_CORNER_HERTZ = 2595.0, 700.0
 
 Numbers = TypeVar("Numbers", float, NDArray[np.float64], "Tensor")
 

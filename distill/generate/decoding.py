@@ -19,20 +19,10 @@ from distill.generate.selection.faults import (
 )
 
 NEAREST_SECONDS = 8.0  # maximum length of the nearest recording that is played next to a sound
-
-
 FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.0005, 0.005  # a longer fade-in softens attacks
-
-
 PEAK = 0.98  # maximum amplitude
-
-
 MOST_SOFTER = 1.06  # maximum factor (half a decibel) of gain reduction; higher peaks are clipped
-
-
 MOST_CUT = 2.0  # maximum factor (6 dB) of clipping
-
-
 NO_SAMPLES: Samples = np.empty(0, np.float32)
 
 

@@ -56,9 +56,8 @@ class ListedModel:
     problem: str = ""
     recordings: int | None = None
     tier: TierName | None = None
-    utilization: float | None = (
-        None  # mean share of the codewords of shape levels used on held-out recordings
-    )
+    # Mean share of the codewords of shape levels used on held-out recordings
+    utilization: float | None = None
     val_bits_per_second: float | None = None  # of audio, that held-out recordings cost the prior
     labels: tuple[str, ...] = ()
     can_generate: bool = False  # it has a prior

@@ -26,9 +26,8 @@ from distill.prior.transformer import (
     initialise,
 )
 
-FREE_LEVELS = (
-    1  # levels with a free vector per code; on finer levels free vectors memorise the recordings
-)
+# Levels with a free vector per code; on finer levels free vectors memorise the recordings
+FREE_LEVELS = 1
 
 
 class DepthShape(PriorShape):
@@ -151,20 +150,17 @@ class FrameState:
     labels: Tensor | None  # [B]
     counts: ChosenTables | None  # of `CountExperts`
     frames: Tensor  # [B, S, Q], all frames so far, which the pointer mixture may copy
-    layers: list[tuple[Tensor, Tensor]] | None = (
-        None  # weight and bias of each level, see `FramePrior.layers`
-    )
+    # Weight and bias of each level, see `FramePrior.layers`
+    layers: list[tuple[Tensor, Tensor]] | None = None
     cache: KeyValueCache | None = None
     count: int = 0  # number of frames so far
     newest: Tensor | None = None  # [B, T, Q], frames whose successors are predicted
     hidden: Tensor | None = None  # [B, T, D] after the newest; `next_logits` adds the next codes
     history: History | None = None  # of the pointer mixture, at each newest frame
-    experts: tuple[list[Tensor], Tensor] | None = (
-        None  # of `CountExperts.look_up`; finer levels share a lookup
-    )
-    copied: Tensor | None = (
-        None  # [B, L, 1, S], scores of the next level and the L - 1 finer levels
-    )
+    # Result of `CountExperts.look_up`; finer levels share a lookup
+    experts: tuple[list[Tensor], Tensor] | None = None
+    # [B, L, 1, S], scores of the next level and the L - 1 finer levels
+    copied: Tensor | None = None
 
     def keep(self, rows: Tensor) -> None:
         """Keep only the sequences with these indices."""
@@ -302,10 +298,8 @@ class FramePrior(Prior):
                 codes[:, -1:], state.tables.coarser[level - 1]
             )
         hidden = self._run_depth(state.hidden + self.level[level])
-        outputs, size = (
-            nn.functional.linear(hidden, *state.layers[level]),
-            self.bias.shape[2],
-        )  # [B, 1, E]
+        # [B, 1, E]
+        outputs, size = nn.functional.linear(hidden, *state.layers[level]), self.bias.shape[2]
         logits, sentinel, weights = (
             outputs[..., :size],
             outputs[..., size],

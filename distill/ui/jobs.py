@@ -38,9 +38,8 @@ TRAININGS = ("train", "prior")
 OTHERS = tuple(VERBS)
 MOST_KEPT = 200  # folders of ended jobs
 MOST_AT_ONCE = 4  # commands next to a training: each has a process with PyTorch in it
-OF_TERMINALS = (
-    r"; see distill \S* ?--help$|\S*/\.distill/ui/uploads/\w+/"  # which nobody needs on the page
-)
+# Not needed on the page
+OF_TERMINALS = r"; see distill \S* ?--help$|\S*/\.distill/ui/uploads/\w+/"
 MOST_BYTES = 32 << 20  # read of a file of events or of a JSON document
 LOOKS = 0.05  # seconds between looks at a job that somebody waits for
 NICER = dict.fromkeys(TRAININGS, 19)  # it has what the page, and what somebody waits for, leave

@@ -30,9 +30,8 @@ class Verb:
     doing: str  # while it runs, on the page
     out: str = ""
     takes_recording_alone: bool = False
-    keeps_recording: bool = (
-        False  # samples of a recording stay, so that a lossy file format is warned of
-    )
+    # Samples of a recording stay, so that a lossy file format is warned of
+    keeps_recording: bool = False
 
     @property
     def name(self) -> str:

@@ -4,7 +4,7 @@ import contextlib
 import json
 from typing import Any
 
-from distill.audio.ingest import few_recordings
+from distill.audio.ingest_report import few_recordings
 from distill.audio.partials import tone_line
 from distill.codec.layout import level_names
 from distill.params import Params

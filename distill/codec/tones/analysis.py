@@ -26,16 +26,9 @@ from distill.codec.scales import (
     semitones,
 )
 from distill.codec.spectral import SpectrogramConfig
-from distill.codec.tones.layer import (
-    FLOORS,
-    HIGHEST,
-    LOWEST,
-    Combs,
-    ToneLayer,
-    band_position,
-    noise_share,
-    note_and_tuning,
-)
+from distill.codec.tones.bands import band_position, noise_share
+from distill.codec.tones.codes import FLOORS, note_and_tuning
+from distill.codec.tones.layer import HIGHEST, LOWEST, Combs, ToneLayer
 from distill.codec.tones.periods import BASSES, VOICES, PeriodAnalysis
 from distill.codec.tones.phase import FRAMES, PhaseFit
 
@@ -53,17 +46,11 @@ EXPLAINING = 64  # the loudest partials of a set; with more, a low pitch would e
 VOICED = 0.6  # a period is a candidate if more than this proportion of the frame repeats after it
 BASS_BINS = 5  # partials closer than this merge into each other
 BASS_POWER = 6  # exponent of the repeating proportion: about 0.6 for a clean bass; chords, left to spectra, score lower
-AGREED, DIFFERS = (
-    0.12,
-    0.4,
-)  # gain of candidates at a bass's pitch, penalty of other low candidates
+# Gain of candidates at a bass's pitch, penalty of other low candidates
+AGREED, DIFFERS = 0.12, 0.4
 REACH = 8  # frames to each side that decide a frame's tone
-JUMP, SLOPE, CHANGE, ONSET = (
-    0.3,
-    0.15,
-    0.2,
-    0.15,
-)  # costs of a jump, a semitone, another set, and the start or end of a tone
+# Costs of a jump, a semitone, another set, and the start or end of a tone
+JUMP, SLOPE, CHANGE, ONSET = 0.3, 0.15, 0.2, 0.15
 AVERAGE = 2  # frames to each side over which the cost of a noise floor is averaged
 BLOCK = 32  # bins
 

@@ -19,9 +19,8 @@ from distill.codec.scales import semitones
 from distill.codec.spectral import SpectrogramConfig
 
 RATE = 5500.0  # Hz, approximate: sample rate for the search of periods
-OCTAVE_COST = (
-    0.02  # per octave of the period: a sound that repeats after a period also repeats after two
-)
+# Per octave of the period: a sound that repeats after a period also repeats after two
+OCTAVE_COST = 0.02
 
 
 class PeriodRange(NamedTuple):

@@ -17,31 +17,20 @@ from torch import Tensor, nn
 from distill.codec.layout import NOTES, TUNINGS
 from distill.codec.scales import hertz, octaves, semitones
 from distill.codec.spectral import SpectrogramConfig
-from distill.codec.tones.layer import (
-    FALL,
-    FALL_FRAMES,
-    GLIDE,
-    LOW,
-    SINE,
-    ToneLayer,
-    by_hop,
-    note_and_tuning,
-)
+from distill.codec.tones.codes import note_and_tuning
+from distill.codec.tones.glides import FALL, FALL_FRAMES, GLIDE, LOW, by_hop, glides_of
+from distill.codec.tones.layer import SINE, ToneLayer
 
 FRAMES = FALL_FRAMES + 1  # of an onset, over which pitches are fitted
 LOWEST, HIGHEST = 20.0, 400.0  # Hz: range of the filter that isolates a partial
-POINTS, FITTED_POINTS = (
-    16,
-    4,
-)  # per hop: measured phases, and their means, which are fitted
+# Per hop: measured phases, and their means, which are fitted
+POINTS, FITTED_POINTS = 16, 4
 REACH_SECONDS = 0.012  # half the length of that filter
 MOST_RATIO = 3.0  # of partial to pitch: the phases of higher partials are coded too coarsely
 MOST_APART = 1.0  # octaves between that partial and the measured frequency
 LARGEST_ERROR = 0.15  # cycles, root mean square: a fit with a larger error is rejected
-STIFFNESS, TRUST = (
-    1e-5,
-    2e-6,
-)  # squared cycles per squared semitone: penalties for bends and for distance from measured pitches
+# Squared cycles per squared semitone: penalties for bends and for distance from measured pitches
+STIFFNESS, TRUST = 1e-5, 2e-6
 KNOWN_TRUST = 1e-2  # for steady pitches, which spectral peaks measure better
 ROUNDS, LARGEST_STEP = 6, 3.0  # of the fit, and the largest change in each, in semitones
 
@@ -102,7 +91,7 @@ class PhaseFit(nn.Module):
         """
         pitch = layer.pitches(codes)  # [B, F]
         pitch = pitch if inside is None else pitch.where(inside > 0, math.nan)
-        glides, begins = layer.glides(pitch)
+        glides, begins = glides_of(pitch)
         begins &= (pitch < LOW) & nn.functional.pad(glides, (0, 1))  # and lasts at least two frames
         if not begins.any():
             return codes

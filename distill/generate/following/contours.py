@@ -19,29 +19,13 @@ from distill.codec.streaming import CHUNK_FRAMES
 from distill.codec.tones.meter import PitchMeter
 
 SOFTEST_DB = 50.0  # below the loudest frame; softer frames have no pitch and start no note
-
-
 SHORTEST_TONE = 3  # consecutive frames with a pitch: shorter runs are chance
-
-
 RISE_DB, RISE_FRAMES = 9.0, 3  # rise above the softest of the last frames that starts a note
-
-
 STEP = 0.8  # semitones between the median pitches before and after a frame that start a note
-
-
 STEP_FRAMES = 8  # frames on each side for these medians
-
-
 SUDDEN = 0.5  # proportion of the step that happens within two frames; a slower change is a glide
-
-
 SHORTEST_NOTE = 4  # frames
-
-
 UNEVEN_DB = 7.0  # deviation of the envelope from the loudness that marks an attack or an end within the frame
-
-
 SMOOTHED = 3  # envelope steps in a moving average
 
 

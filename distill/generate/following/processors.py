@@ -16,10 +16,8 @@ from distill.generate.sampling.processors import (
     near_to,
 )
 
-LOOSE_STEPS, LOOSE_SEMITONES = (
-    5.0,
-    3.0,
-)  # standard deviations of loudness, 10 dB, and pitch at `loose` 1
+# Standard deviations of loudness, 10 dB, and pitch at `loose` 1
+LOOSE_STEPS, LOOSE_SEMITONES = 5.0, 3.0
 
 
 def sharpened(codec: VQVAE, codes: Codes, wanted: Tensor) -> Codes:

@@ -40,11 +40,8 @@ from distill.seeds import Stream, derive_seed
 CANDIDATES = 16  # continuations that are sampled for a gap
 JUDGED_FRAMES = 12  # frames after a gap that score continuations, a quarter of a second
 EDGE = 1  # frames on each side of a gap that are sampled too, as their windows reach into it
-FADE_SECONDS, ALIKE_SECONDS, REACH_SECONDS = (
-    0.01,
-    0.02,
-    0.012,
-)  # crossfade; compared samples; largest shift at a seam
+# Crossfade; compared samples; largest shift at a seam
+FADE_SECONDS, ALIKE_SECONDS, REACH_SECONDS = 0.01, 0.02, 0.012
 MOST_STRETCH = 0.003  # maximum change of length between two seams, 5 cents
 COOLER = 0.5  # factor of the temperature in a gap: flicker stands out next to steady sound
 STRICT = 1.0  # standard deviation in loudness steps next to a seam, which grows by 1 with each frame of distance

@@ -48,32 +48,19 @@ from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 from distill.text import several
 
-CANDIDATES = (
-    8  # maximum drafts of a note; the draft in tune and nearest to the other notes is chosen
-)
+# Maximum drafts of a note; the draft in tune and nearest to the other notes is chosen
+CANDIDATES = 8
 
 
-MOST_DRAFTS, FEWEST = (
-    1024,
-    2,
-)  # maximum drafts of a phrase, which limits the time; minimum drafts of a note
-
-
+# Maximum drafts of a phrase, which limits the time; minimum drafts of a note
+MOST_DRAFTS, FEWEST = 1024, 2
 MOSTLY = 0.5  # a rhythm has a larger proportion of drum labels, or a smaller proportion of frames with a pitch
-
-
 BANDS = 10  # bands of the spectra that assign hits to labels
 
 
-IN_TUNE, OFF_STEP = (
-    0.5,
-    0.05,
-)  # tolerance of a frame's pitch in semitones; rounding step of proportions off
-
-
+# Tolerance of a frame's pitch in semitones; rounding step of proportions off
+IN_TUNE, OFF_STEP = 0.5, 0.05
 SILENT = 1e-4  # peak of silence, -80 dB
-
-
 T = TypeVar("T")
 
 

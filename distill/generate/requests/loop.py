@@ -31,11 +31,8 @@ from distill.progress import Progress
 
 MOST_MOVED = 4 / 3  # maximum factor of a tempo
 SEAM_SECONDS, AFTER_SECONDS = 0.03, 0.01  # crossfade, and what is generated after it
-BANDS, NEAR_DB, COOLER = (
-    10,
-    2.0,
-    0.5,
-)  # beats are clear only near the recording's spectra and at a low temperature
+# Beats are clear only near the recording's spectra and at a low temperature
+BANDS, NEAR_DB, COOLER = 10, 2.0, 0.5
 WHOLE = 0.03  # fraction of a beat that a whole number of beats may lack
 
 

@@ -17,8 +17,6 @@ from distill.generate.sampling.processors import LogitsProcessor, keep, pull_to
 from distill.generate.sampling.sampler import SampledCodes
 
 RUN_FRAMES = 8  # frames over which the random choice of kept codes is smoothed
-
-
 COARSE_FROM = 0.5  # strength at which tones and the coarsest level begin to be sampled; the finest is in all frames
 
 

@@ -37,18 +37,13 @@ BANDS = 10  # bands of the spectra that are transferred
 FINE_SHARE = 0.5  # weight of the recording's fine detail, which bands do not describe
 BELOW = 0.85  # times the frequency of the lowest partial: bands up to there hold no energy of it
 BEGINNING = 2  # frames that count as a sound's beginning
-NEAREST, CANDIDATES, POINTS = (
-    3,
-    256,
-    32,
-)  # recordings: nearest, compared at most; contour points that are compared
+# Recordings: nearest, compared at most; contour points that are compared
+NEAREST, CANDIDATES, POINTS = 3, 256, 32
 BEAT_BANDS = 4  # bands of the spectra of beats
 HEARD_SECONDS = 8.0  # beginning of a recording that is analysed for a tempo
 OCTAVE = 12  # semitones
-JUMP, MOST_JUMPS = (
-    1.0,
-    0.1,
-)  # semitones a frame that make a jump; maximum proportion of jumps in a pitch that bends
+# Semitones a frame that make a jump; maximum proportion of jumps in a pitch that bends
+JUMP, MOST_JUMPS = 1.0, 0.1
 LEAST_TONAL = 0.7  # minimum proportion of frames with a tone in a recording that bends
 
 

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from distill.codec.layout import ATOM, LOUDNESS_STEP, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.model import VQVAE
 from distill.codec.scales import semitones
-from distill.codec.tones.layer import FLOORS, START, ToneLayer, steps_of
+from distill.codec.tones.codes import FLOORS, steps_of
+from distill.codec.tones.layer import START, ToneLayer
 from distill.codec.tones.meter import LEAST_SHARE, PitchMeter
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError
@@ -30,9 +31,8 @@ from distill.notes import CONCERT, CONCERT_PITCH, Tuning, note_name
 from distill.prior.base import Prior
 from distill.text import several
 
-SPREAD = (
-    0.15  # standard deviation in semitones: at this distance a code keeps 0.6 of its probability
-)
+# Standard deviation in semitones: at this distance a code keeps 0.6 of its probability
+SPREAD = 0.15
 LEAST_TONAL = (
     1 / 3
 )  # minimum proportion of recordings with a pitch: hats, hisses and scratches have 0 to 1/4
@@ -40,13 +40,10 @@ RARE = 0.01  # proportion of tones below the lowest known note, and above the hi
 BEYOND = 12  # semitones outside the known notes that can still be requested
 
 LEAST_AGREEING = 4  # minimum number of recordings with a clear tuning: fewer may agree by chance
-AGREEING, AGREEMENT = (
-    3 / 4,
-    0.05,
-)  # minimum proportion of them that lies within this distance (semitones) of the median
-LEAST_STEADY = (
-    0.8  # minimum mean resultant length of a recording's deviations from keys: a spread of 11 cents
-)
+# Minimum proportion of them that lies within this distance (semitones) of the median
+AGREEING, AGREEMENT = 3 / 4, 0.05
+# Minimum mean resultant length of a recording's deviations from keys: a spread of 11 cents
+LEAST_STEADY = 0.8
 
 Coded = NDArray[np.integer]  # [F, Q]
 

@@ -8,11 +8,7 @@ from distill.generate.scores.score import MOST_SECONDS, Note, Score, checked
 from distill.text import one_line
 
 BEATS = 4  # beats in a bar
-
-
 GAINS = {"X": 1.0, "x": 0.7, "o": 0.35}  # accent, hit, ghost note
-
-
 SWUNG = 1 / 3  # delay of every second step at a swing of 1, as a fraction of a step: triplet swing
 
 

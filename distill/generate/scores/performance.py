@@ -16,23 +16,11 @@ from distill.generate.scores.score import Contour, Note, Score, checked
 from distill.text import one_line, several
 
 DRUMS = 9  # drum channel, counted from 0
-
-
 PROGRAMS, MOST_VALUE = 128, 127
-
-
 NO_PROGRAM = 0  # program of drums
-
-
 VOLUME = 100  # initial volume of a channel
-
-
 PRESSED = 64  # minimum value of a pedal that is down
-
-
 DEFAULT_TEMPO = 500_000  # microseconds in a beat if a file sets no tempo
-
-
 SUFFIXES = (".mid", ".midi", ".rmi")
 
 
@@ -127,8 +115,6 @@ def _left_out(counts: Mapping[str, int]) -> list[str]:
 
 
 Sounding = tuple[int, Note]  # track, from 0, and a note on it
-
-
 Place = tuple[int, int]  # key, and track from 0
 
 
@@ -195,11 +181,7 @@ class Control(IntEnum):
 
 
 BEND_RANGE, FINE_TUNING, COARSE_TUNING, NO_PARAMETER = (0, 0), (0, 1), (0, 2), (127, 127)
-
-
 AFTERTOUCH, OTHER_CONTROLLERS = "aftertouch", "other controllers"
-
-
 LEFT_OUT = {
     **dict.fromkeys((0, 32), "bank select"),
     **dict.fromkeys((1, 33), "modulation"),
@@ -207,8 +189,6 @@ LEFT_OUT = {
     **dict.fromkeys((10, 42), "pan"),
     **{67: "soft pedal", 91: "reverb", 93: "chorus"},
 }
-
-
 AT_REST = {10: 64}  # neutral values of controllers, if not 0
 
 

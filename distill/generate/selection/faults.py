@@ -41,8 +41,6 @@ SLACK_DB = 6.0  # added to limits on levels
 MOST_RECORDINGS = 256  # evenly spaced recordings that set the limits, at most
 MOST_FRAMES = 2048  # frames of a sound or recording that are measured, at most: about 45 s
 SMOOTHED_FRAMES = 5  # a tenth of a second, which smooths noise to its mean spectrum
-
-
 Fault = Literal["drone", "stutter", "attack", "loud", "band", "ending", "length"]
 Codes = NDArray[np.integer]  # [F, Q]
 Samples = NDArray[np.float32]  # [N], in [-1, 1]

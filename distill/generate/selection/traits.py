@@ -15,17 +15,13 @@ from distill.codec.spectral import mel_filterbank
 SIZE, HOP = 2048, 512  # window and hop in samples
 SECONDS = 4.0  # analysed beginning of a sound
 GROUPS, BANDS = 8, 6  # groups of mel bands, and bands in a group
-RANGE_DB, HEARD_DB = (
-    80.0,
-    50.0,
-)  # range below the loudest band, where levels are clipped; below the loudest frame
+# Range below the loudest band, where levels are clipped; below the loudest frame
+RANGE_DB, HEARD_DB = 80.0, 50.0
 LINES = (4, 600)  # bins with partials, which are compared from frame to frame
 LINE_GROUPS, AROUND = 4, 25  # groups of these bins; width of the moving average that is subtracted
 STEEPEST = 500.0  # maximum slope in dB a second
-TINY, SILENT = (
-    1e-10,
-    1e-12,
-)  # floor of powers relative to the loudest bin, and floor of that bin's power
+# Floor of powers relative to the loudest bin, and floor of that bin's power
+TINY, SILENT = 1e-10, 1e-12
 TRAITS = 6 * GROUPS + 2 * LINE_GROUPS + 7
 
 Doubles = NDArray[np.float64]

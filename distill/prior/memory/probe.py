@@ -19,10 +19,8 @@ from distill.prior.memory.network import (
 )
 
 DISTRACTORS = 100
-HAYSTACKS, QUESTIONS = (
-    2,
-    16,
-)  # number of haystacks, and of needles in each, spread from the first motif to the last
+# Number of haystacks, and of needles in each, spread from the first motif to the last
+HAYSTACKS, QUESTIONS = 2, 16
 RETRIEVED = 0.8  # minimum proportion of needles that a working memory retrieves
 CONTROL = 0.2  # maximum of a control above chance: the sampling error of a probe with few needles
 

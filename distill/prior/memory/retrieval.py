@@ -12,9 +12,8 @@ from distill.prior.memory.block import TAPS, MemoryShape, sum_of_taps
 
 TABLES, BITS, SLOTS = 8, 12, 4  # hashes per key, bits per hash, newest frames retrieved per hash
 CAPACITY = 32768  # newest frames that can be retrieved
-EXACT_SCALE = (
-    0.02  # cosine distance over which the extra score of exact matches decays by a factor e
-)
+# Cosine distance over which the extra score of exact matches decays by a factor e
+EXACT_SCALE = 0.02
 SCORE_PARAMETERS = ("level_scale", "sharpness", "agreement", "base_score", "exact_score")
 
 

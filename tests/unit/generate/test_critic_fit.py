@@ -13,9 +13,9 @@ import pytest
 import distill
 from distill.api import Model
 from distill.errors import ParamsError
+from distill.generate import critic_fit
 from distill.generate.critic_fit import fit_critic
 from distill.generate.requests.generation import GenerationRequest, Seeds, generate_sounds
-from distill.generate import critic_fit
 from distill.generate.selection.critic import Critic
 from distill.generate.selection.rejection import GeneratedSound
 from distill.model_file.format import load_bundle, save_bundle

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.audio.ingest import few_recordings
+from distill.audio.ingest_report import few_recordings
 from distill.novelty.memorization import Memorization
 from distill.params import Params
 from stages.ops.summary import summarise

@@ -9,7 +9,7 @@ import torch
 
 from distill.codec.layout import ATOM, NOTE, SHAPE, TUNING
 from distill.codec.model import VQVAE
-from distill.codec.tones.layer import FLOORS
+from distill.codec.tones.codes import FLOORS
 from distill.codes.store import Codes
 from distill.generate.sampling import motion
 from distill.generate.sampling.motion import BANDS, Motions
