@@ -15,7 +15,7 @@ import soundfile as sf
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
-from distill.audio import assembly
+from distill.audio import blocks
 from distill.audio import ingest as ingestion
 from distill.audio.bandwidth import Bandwidth, measure_bandwidth
 from distill.audio.corpus import ManifestRow, load_corpus, read_manifest
@@ -268,7 +268,7 @@ def test_damaged_side_information_of_a_corpus_is_an_error(stereo: Path) -> None:
 
 
 def test_samples_come_back_by_slices(folder: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assembly, "ShardWriter", functools.partial(ShardWriter, shard_bytes=60_000))
+    monkeypatch.setattr(blocks, "ShardWriter", functools.partial(ShardWriter, shard_bytes=60_000))
     run(folder)
     assert len(decoded) == 4
     assert sorted({row.shard for row in rows(folder).values()}) == ["pcm-00000.safetensors", "pcm-00001.safetensors"]
