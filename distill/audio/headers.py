@@ -14,9 +14,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-TAGS_BYTES = 4 << 20  # how far from the end of a file without sizes its tags are searched
-_SIZES_OF_A_PIPE = (1 << 31, (1 << 32) - 1, 1 << 63, (1 << 64) - 1)
-
 
 @dataclass(frozen=True)
 class Header:
@@ -42,8 +39,9 @@ class Header:
     @property
     def is_of_a_pipe(self) -> bool:
         """Whether the stated size is a pipe's placeholder: more than the file holds, and within 4 KB of a maximum."""
+        sizes_of_a_pipe = (1 << 31, (1 << 32) - 1, 1 << 63, (1 << 64) - 1)
         return self.stated > self.held and any(
-            size - 0x1000 <= self.stated <= size for size in _SIZES_OF_A_PIPE
+            size - 0x1000 <= self.stated <= size for size in sizes_of_a_pipe
         )
 
 
@@ -109,7 +107,8 @@ class _Chunks:
 
     def _start_of_tags(self, file: BinaryIO, size: int, start: int) -> int:
         """Position of the first chunk of a run that ends exactly at the end of the file, or `size`."""
-        first = max(start, size - TAGS_BYTES)
+        tags_bytes = 4 << 20  # how far from the end of a file without sizes its tags are searched
+        first = max(start, size - tags_bytes)
         file.seek(first)
         for name in re.finditer(rb"(?=[ -~]{4})", file.read()):
             position = first + name.start()

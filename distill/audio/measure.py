@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:  # ingest does not import torch
     from torch import Tensor
 
-LONG_SECONDS = 1.5  # sounds up to this length have one row of per-second measurements
 Decibels = TypeVar("Decibels", NDArray[np.floating], "Tensor")
 
 
@@ -35,7 +34,8 @@ def peak_offset(left: Decibels, peak: Decibels, right: Decibels) -> Decibels:
 
 def row_count(seconds: float) -> int:
     """Number of per-second rows. Row t covers the second from t on; the last row ends with the sound."""
-    return max(1, int(seconds + 0.5)) if seconds > LONG_SECONDS else 1
+    long_seconds = 1.5  # sounds up to this length have one row of per-second measurements
+    return max(1, int(seconds + 0.5)) if seconds > long_seconds else 1
 
 
 def row_of_seconds(seconds: NDArray[np.floating], rows: int) -> NDArray[np.int64]:

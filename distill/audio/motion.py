@@ -21,8 +21,6 @@ SILENT = 1e-6  # energy relative to the loudest frame below which a band is sile
 FLOOR = 1e-11  # power relative to the loudest bin, added to every bin
 HOP_SECONDS = 0.0107
 LEAST_SECONDS = 1.5  # shortest sound whose onsets are measured
-REPEATING = 0.45  # least repetition of the onsets for a tempo
-LOBE_HERTZ = 70.0  # on each side of a partial: three times the spread of its window
 IN_WORDS = {  # by metric: its description, number format and unit
     "damping": ("decay of treble less that of bass", ".0f", " dB/s"),
     "pitch_range": ("range of pitch", ".0f", " cents"),
@@ -157,6 +155,7 @@ def _decay(powers: Doubles, band: NDArray[np.bool_]) -> float:
 
 def _pitch_range(powers: Doubles, hertz: Doubles) -> float:
     """Pitch range in cents of the strongest partial, tracked both ways from the loudest frame; NaN if lost early."""
+    lobe_hertz = 70.0  # on each side of a partial: three times the spread of its window
     inside = (hertz > 90.0) & (hertz < 5000.0)
     powers, hertz = powers[:, inside], hertz[inside]
     octaves, energies = np.log2(hertz), powers.sum(axis=1)
@@ -168,7 +167,7 @@ def _pitch_range(powers: Doubles, hertz: Doubles) -> float:
             near = np.flatnonzero(np.abs(octaves - octaves[at]) < 0.12)
             at = int(near[powers[frame, near].argmax()])
             around = np.abs(hertz - hertz[at]) < max(
-                0.083 * hertz[at], LOBE_HERTZ
+                0.083 * hertz[at], lobe_hertz
             )  # an eighth of an octave or more
             if powers[frame, at] < 4 * np.median(powers[frame, around]):
                 break
@@ -188,8 +187,9 @@ def tempo(sound: NDArray[np.floating], sample_rate: int) -> float:
 
     Tempos near 120 are favoured, since several tempos may explain the same onsets.
     """
+    repeating = 0.45  # least repetition of the onsets for a tempo
     alike = _unbiased_autocorrelation(_onsets(np.asarray(sound, np.float64), sample_rate))
-    if _repetition(alike, 1 / HOP_SECONDS) < REPEATING:
+    if _repetition(alike, 1 / HOP_SECONDS) < repeating:
         return math.nan
     tempos = np.arange(70.0, 180.5, 0.5)
     beats = 60 / tempos / (round(HOP_SECONDS * sample_rate) / sample_rate)  # frames in a beat

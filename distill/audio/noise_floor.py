@@ -40,14 +40,11 @@ SECONDS = (
 HOP_SECONDS = 0.046
 # For a partial: least above the bins around, most below the loudest bin
 PROMINENT_DB, RANGE_DB = 12.0, 60.0
-AROUND_HERTZ = 60.0  # on each side, that a partial has to stand out from
 # Bins on each side of a partial that belong to it: half the main lobe of a Blackman window
 LOBE = 3
 FEWEST = 0.15  # least proportion of a band's bins without partials
-DECODED_SECONDS = 0.046  # length of the decoder's window; the ratio is scaled to it
 NEPERS = np.log(10) / 10  # nepers of power in a decibel
 _AT_ONCE = 64  # windows
-_SMALLEST = 1e-9  # amplitude added to avoid log10(0)
 
 NoiseFloor = NDArray[np.uint8]  # [T, BANDS] step indices
 TYPICAL: NoiseFloor = np.array(
@@ -95,11 +92,14 @@ def _proportions(
     samples: F32, middles: NDArray[np.integer], size: int, sample_rate: int
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Log10 noise-to-tone ratio and summed amplitude, `[W, BANDS]` each, of `size` samples around each of `middles`."""
+    smallest = 1e-9  # amplitude added to avoid log10(0)
+    decoded_seconds = 0.046  # length of the decoder's window; the ratio is scaled to it
+    around_hertz = 60.0  # on each side, that a partial has to stand out from
     taper = np.blackman(size + 1)[:size].astype(np.float32)
     first = np.minimum(
         np.ceil(np.array(EDGES) * size / sample_rate).astype(int), size // 2
     )  # first bin of each band
-    bins, decoded = np.diff(first, append=size // 2 + 1), DECODED_SECONDS * sample_rate
+    bins, decoded = np.diff(first, append=size // 2 + 1), decoded_seconds * sample_rate
     padded = np.pad(samples.astype(np.float32), (size // 2, size))
     # Scale to amplitudes of the decoder's bands: the lobe of a partial, and all bins of unit-variance noise. The mean
     # square of a Hann window is 3/8, and noise magnitudes are Rayleigh distributed.
@@ -111,7 +111,7 @@ def _proportions(
         spectra = np.fft.rfft(windows)
         power = (np.square(spectra.real) + np.square(spectra.imag)) / np.square(taper).sum()
         levels = np.log(power + np.float32(1e-14))
-        is_partial = _partials(levels, round(AROUND_HERTZ * size / sample_rate))
+        is_partial = _partials(levels, round(around_hertz * size / sample_rate))
         is_free = ~_widened(is_partial, LOBE)
         free, logs, peaks = (
             np.add.reduceat(values, first, axis=1)
@@ -124,7 +124,7 @@ def _proportions(
         # Estimate the noise power from its mean logarithm, which an undetected partial hardly changes.
         noise = np.exp((logs / np.maximum(free, 1) + np.euler_gamma) / 2) * of_noise
         tone = peaks * of_partial
-        ratio = np.log10((noise + _SMALLEST) / (tone + _SMALLEST))
+        ratio = np.log10((noise + smallest) / (tone + smallest))
         parts.append((np.where(free >= np.maximum(FEWEST * bins, 1), ratio, np.inf), noise + tone))
     ratios, amplitudes = zip(*parts, strict=True)
     return np.concatenate(ratios), np.concatenate(amplitudes)

@@ -13,7 +13,6 @@ from distill.audio.pcm import F32
 from distill.audio.write import AudioFormat, Bits, audio_file, with_sampler_chunk, with_tempo_chunk
 from distill.text import several
 
-MIDDLE_C = 60  # MIDI key of a loop
 CEILING_DB = -1.0  # dBFS: highest peak of a sound after loudness normalisation
 UNDER_DB = 0.05  # smaller differences from the requested loudness are not reported
 
@@ -52,11 +51,12 @@ class Output:
 
     def file(self, path: Path, samples: F32, kind: AudioFormat, mark: str) -> bytes:
         """Encode samples `[N]` or `[N, 2]` as the bytes of an audio file; WAV files of loops hold tempo and loop points."""
+        middle_c = 60  # MIDI key of a loop
         data = audio_file(path, samples, self.sample_rate, kind, mark, self.bits)
         if self.tempo is None or kind != "wav":
             return data
         data = with_tempo_chunk(data, self.tempo.bpm, self.tempo.beats)
-        return with_sampler_chunk(data, self.sample_rate, MIDDLE_C, (0, len(samples) - 1))
+        return with_sampler_chunk(data, self.sample_rate, middle_c, (0, len(samples) - 1))
 
     def lines(self, under_db: Sequence[float], kind: str = "sound") -> list[str]:
         """Message about sounds that stay under the loudness, as a list of one line or none."""

@@ -18,7 +18,6 @@ REGIONS = (60, 1250, 2500, 5000, 10_000)  # Hz, lower edges of the frequency reg
 # dB: largest distance below the loudest bin, least height above the bins around, largest decay within LATER samples
 LOUD, PROMINENT, LASTING = 55.0, 15.0, 12.0
 AROUND = 40  # bins on each side that a partial has to stand out from
-NARROWEST, WIDEST = 14, 120  # bins between two partials whose gap is measured
 # Relative detuning allowed for a decoded partial; half width of its lobe in bins
 OUT_OF_TUNE, LOBE = 0.004, 3
 FEWEST = 20  # gaps that a region needs for a median
@@ -121,6 +120,7 @@ def _gaps(
     original: NDArray[np.floating], sample_rate: int, others: Iterable[NDArray[np.floating]]
 ) -> Iterator[tuple[int, list[float]]]:
     """Region index and levels `[S]` of each gap between lasting partials."""
+    narrowest, widest = 14, 120  # bins between two partials whose gap is measured
     sounds = [np.asarray(sound, np.float64) for sound in (original, *others)]
     for start in range(SIZE // 4, len(original) - SIZE - LATER, HOP):
         first, *rest = (_spectrum(sound[start : start + SIZE]) for sound in sounds)
@@ -129,7 +129,7 @@ def _gaps(
         for low, high in pairwise(partials):
             near = max(LOBE, int(OUT_OF_TUNE * high))
             region = int(np.searchsorted(REGIONS, low * sample_rate / SIZE, side="right")) - 1
-            if region >= 0 and max(NARROWEST, 2 * near + 8) <= high - low <= WIDEST:
+            if region >= 0 and max(narrowest, 2 * near + 8) <= high - low <= widest:
                 yield region, [_level(spectrum, low, high, near) for spectrum in (first, *rest)]
 
 

@@ -57,11 +57,7 @@ MOST_CHANNELS = 64
 BLOCK = 4096  # frames decoded at once
 WHOLE = slice(None)
 LARGEST_PEAK = 1e30  # resampling beyond it would overflow
-LOUDEST_HONEST = 16.0  # +24 dBFS, which 32-bit float recorders reach
 MOST_SPIKES = 64  # samples of a recording that may be spikes
-SPIKE_RATIO = (
-    10**1.5
-)  # 30 dB above all others; real sounds have their 65th loudest sample within 13 dB
 
 Channels = Literal["mono", "fold"]
 """Handling of channels. "mono" mixes them, see `distill.audio.mixdown`. "fold" turns two differing channels into a
@@ -161,8 +157,11 @@ class _Decoding:
     @property
     def _spikes(self) -> str:
         """Describe a few samples far above all others, as part of a sentence; "" if there are none."""
+        spike_ratio = (
+            10**1.5
+        )  # 30 dB above all others; real sounds have their 65th loudest sample within 13 dB
         others, above = self._loudest[:-1].astype(np.float64), self._loudest[1:]
-        jumps = np.flatnonzero((others >= SILENT_PEAK) & (above >= SPIKE_RATIO * others))
+        jumps = np.flatnonzero((others >= SILENT_PEAK) & (above >= spike_ratio * others))
         if not len(jumps):
             return ""
         count, ratio = MOST_SPIKES - int(jumps[0]), self.peak / float(others[jumps[0]])
@@ -184,12 +183,13 @@ class _Decoding:
 
     def check(self, size: int) -> None:
         """Raise AudioError if the decoded samples of a file of `size` bytes cannot be used."""
+        loudest_honest = 16.0  # +24 dBFS, which 32-bit float recorders reach
         decoded, announced = self.frames / self.rate, (self.announced or 0) / self.rate
         lacks, samples = (
             f"announces {_duration(announced)} but holds {_duration(decoded)}",
             self.frames * self.channels,
         )
-        has_spikes = self.peak > LOUDEST_HONEST and bool(self._spikes)
+        has_spikes = self.peak > loudest_honest and bool(self._spikes)
         reasons = {
             f"{lacks} ({size} bytes)": self._missing > 0 and decoded < min(1.0, 0.01 * announced),
             f"holds no samples ({size} bytes){self._cause}": not self.frames,

@@ -27,18 +27,13 @@ CHUNK_FRAMES = 64  # STFT frames processed at once
 SMOOTHED = 2  # frames on each side over which powers are smoothed
 SMOOTHED_BINS, ONSET_BINS = 5, 21  # bins over which powers are smoothed: usually, and at onsets
 EDGE = 0.15  # of a band, on each side of an edge, over which gains cross-fade to the next band
-VELVET_SECONDS, VELVET_DECAY_DB, VELVET_DENSITY = 0.03, 20.0, 1500.0  # density in impulses a second
 # The filter is muted for this time before and after an onset
 BEFORE_SECONDS, ONSET_SECONDS = 0.015, 0.02
-ONSET_STEP, ONSET_DB = 0.005, 10.0  # seconds a step; least rise over the mean of the steps before
 SOFTEST_DB = -50.0  # least level of an onset relative to the loudest step
 QUARTER = np.complex64(1j)  # of a turn, as a factor
 MOST_GAIN = 3.0  # largest gain of the filtered sound, after removing its correlated part
-MOST_EVEN = 2.0  # largest gain of the whole side signal
 LEAST_BESIDE = 0.05  # least proportion of the noise power taken as uncorrelated with the sound
 TINY = np.float32(1e-6)
-# Regularises the direction of the turn; the filter's amplitude at a tone is about 1
-LEAST_TURN = 0.05
 
 Doubles = NDArray[np.float64]
 
@@ -283,6 +278,9 @@ class _Powers(NamedTuple):
 
     def channels(self, panning: _Panning) -> F32:
         """Spectra `[C, 2, T, K]` of both channels, with noise and filtered sound as the side signal."""
+        # Regularises the direction of the turn; the filter's amplitude at a tone is about 1
+        least_turn = 0.05
+        most_even = 2.0  # largest gain of the whole side signal
         share, gain, there = self._noise_gain(panning.needed)
         missing = 1 - share
         # The filter returns a steady tone with another phase and level: only the uncorrelated rest counts.
@@ -290,10 +288,10 @@ class _Powers(NamedTuple):
         filtered_gain = np.minimum(MOST_GAIN, np.sqrt(missing / (echo + TINY)))
         filtered_power = np.square(filtered_gain) * echo
         # The sound itself, turned by 90 degrees, supplies the power still missing.
-        turn = self.imaginary / np.sqrt(np.square(self.imaginary) + LEAST_TURN**2)
+        turn = self.imaginary / np.sqrt(np.square(self.imaginary) + least_turn**2)
         turn *= np.sqrt(np.maximum(0, missing - filtered_power))
         there = there + filtered_power + np.square(turn)
-        even = np.minimum(MOST_EVEN, 1 / np.sqrt(there + TINY))
+        even = np.minimum(most_even, 1 / np.sqrt(there + TINY))
         real = (
             gain * self.noise_product + filtered_gain * self.real
         )  # of the sound in the side, removed below
@@ -339,11 +337,13 @@ def _over_bins(values: F32, bins: int) -> F32:
 
 def between_onsets(sound: F32, sample_rate: int) -> F32:
     """Gains `[N]`: 0 from BEFORE_SECONDS before each onset of a sound `[N]` to ONSET_SECONDS after it, else 1."""
-    step = max(1, round(ONSET_STEP * sample_rate))
+    # Seconds a step; least rise over the mean of the steps before
+    onset_step, onset_db = 0.005, 10.0
+    step = max(1, round(onset_step * sample_rate))
     powers = np.square(np.pad(sound, (0, -len(sound) % step))).reshape(-1, step).mean(axis=1)
-    before, after = (round(seconds / ONSET_STEP) for seconds in (BEFORE_SECONDS, ONSET_SECONDS))
+    before, after = (round(seconds / onset_step) for seconds in (BEFORE_SECONDS, ONSET_SECONDS))
     usual = sliding_window_view(np.pad(powers, (after + 1, 0)), after).mean(axis=1)[: len(powers)]
-    is_onset = (powers > 10 ** (ONSET_DB / 10) * usual) & (
+    is_onset = (powers > 10 ** (onset_db / 10) * usual) & (
         powers > 10 ** (SOFTEST_DB / 10) * powers.max()
     )
     is_near = sliding_window_view(np.pad(is_onset, (after, before)), before + 1 + after).any(axis=1)
@@ -356,12 +356,14 @@ def between_onsets(sound: F32, sample_rate: int) -> F32:
 @cache
 def _velvet(sample_rate: int) -> F32:
     """Velvet noise `[n]` of energy 1: a decaying impulse of random sign and position in each equal interval."""
-    random, count = np.random.default_rng(0), round(VELVET_SECONDS * VELVET_DENSITY)
-    places = (np.arange(count) + random.random(count)) / VELVET_DENSITY
-    impulses = np.zeros(round(VELVET_SECONDS * sample_rate) + 1, np.float32)
+    # Density in impulses a second
+    velvet_seconds, velvet_decay_db, velvet_density = 0.03, 20.0, 1500.0
+    random, count = np.random.default_rng(0), round(velvet_seconds * velvet_density)
+    places = (np.arange(count) + random.random(count)) / velvet_density
+    impulses = np.zeros(round(velvet_seconds * sample_rate) + 1, np.float32)
     signs, decay = (
         random.integers(0, 2, count) * 2 - 1,
-        10 ** (-VELVET_DECAY_DB / 20 * places / VELVET_SECONDS),
+        10 ** (-velvet_decay_db / 20 * places / velvet_seconds),
     )
     np.add.at(impulses, (places * sample_rate).astype(int), (signs * decay).astype(np.float32))
     return impulses / np.linalg.norm(impulses)

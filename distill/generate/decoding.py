@@ -19,7 +19,6 @@ from distill.generate.selection.faults import (
 )
 
 NEAREST_SECONDS = 8.0  # maximum length of the nearest recording that is played next to a sound
-FADE_IN_SECONDS, FADE_OUT_SECONDS = 0.0005, 0.005  # a longer fade-in softens attacks
 PEAK = 0.98  # maximum amplitude
 MOST_SOFTER = 1.06  # maximum factor (half a decibel) of gain reduction; higher peaks are clipped
 MOST_CUT = 2.0  # maximum factor (6 dB) of clipping
@@ -79,7 +78,8 @@ def folded(samples: Samples, sample_rate: int) -> Samples:
 
 def faded(samples: Samples, sample_rate: int) -> Samples:
     """Fade samples `[N]` or `[N, 2]` at both ends, in place."""
-    for seconds, part in ((FADE_IN_SECONDS, samples), (FADE_OUT_SECONDS, samples[::-1])):
+    fade_in_seconds, fade_out_seconds = 0.0005, 0.005  # a longer fade-in softens attacks
+    for seconds, part in ((fade_in_seconds, samples), (fade_out_seconds, samples[::-1])):
         fade = min(int(seconds * sample_rate), len(samples) // 2)
         part[:fade].T[...] *= np.linspace(0.0, 1.0, fade, endpoint=False, dtype=np.float32)
     return samples

@@ -35,7 +35,6 @@ from distill.text import normal_form
 from distill.training.distributed import WHOLE
 
 MIN_STEPS = 10  # minimum batches per epoch: fewer are not worth a validation
-SORTED_BATCHES = 8  # batches within which windows are sorted by length, to keep padding small
 PROBE_WINDOWS = 4
 
 T = TypeVar("T")
@@ -159,12 +158,14 @@ class WindowSampler:
 
         A batch holds windows of similar length. An incomplete batch lands anywhere in the order.
         """
+        # Batches within which windows are sorted by length, to keep padding small
+        sorted_batches = 8
         size = self.batch_size
         windows = self._random_windows(chosen, self.counts, self.shape.context_frames, generator)
         windows = shuffled(windows, generator)
         batches = []
-        for start in range(0, len(windows), size * SORTED_BATCHES):
-            chunk = sorted(windows[start : start + size * SORTED_BATCHES], key=len)
+        for start in range(0, len(windows), size * sorted_batches):
+            chunk = sorted(windows[start : start + size * sorted_batches], key=len)
             batches += [chunk[first : first + size] for first in range(0, len(chunk), size)]
         return shuffled(batches, generator)
 

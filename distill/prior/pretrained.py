@@ -15,16 +15,6 @@ from distill.prior.frame import FramePrior, FrameShape, look_up
 
 PATH = Path(__file__).parent / "pretrained" / "frame.safetensors"
 LABELS = "label_projection"
-PER_LEVEL = (
-    "input_embedding.",
-    "coarser_embedding.",
-    "output_embedding.",
-    "pointer_mixture.age",
-    "pointer_mixture.threshold",
-    "level",
-    "count_experts.weight",
-    "count_experts.evidence",
-)
 MAX_LEVELS = 16  # number of levels in the pretrained weights
 CONTEXT_SECONDS = 4.0  # context of the pretrained prior without training
 LABEL_GAIN = 3.0  # scale of label embeddings: a label's recordings differ more than an instrument's in pre-training
@@ -37,9 +27,19 @@ def is_own(name: str) -> bool:
 
 def for_levels(parameters: Mapping[str, Tensor], levels: int) -> dict[str, Tensor]:
     """Select the parameters for `levels` levels from `MAX_LEVELS`, where the levels of tones come last."""
+    per_level = (
+        "input_embedding.",
+        "coarser_embedding.",
+        "output_embedding.",
+        "pointer_mixture.age",
+        "pointer_mixture.threshold",
+        "level",
+        "count_experts.weight",
+        "count_experts.evidence",
+    )
     rows = [0, *range(MAX_LEVELS - SHAPE + NOTE, MAX_LEVELS), *range(1, levels - SHAPE + NOTE)]
     chosen = {
-        name: value[rows] if name.startswith(PER_LEVEL) else value
+        name: value[rows] if name.startswith(per_level) else value
         for name, value in parameters.items()
     }
     agreement = "pointer_mixture.agreement"

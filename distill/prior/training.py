@@ -47,7 +47,6 @@ from distill.training.task import TrainerSettings, budget_seconds
 from distill.training.trainer import Trainer
 
 BETAS = (0.9, 0.95)
-LEAST_GAIN = 0.005  # relative drop in bits per second below which training is reported to have gained nothing
 Callback = Callable[[PriorEvent], None]
 
 
@@ -297,10 +296,11 @@ def print_prior(training: PriorTraining, console: Console) -> None:
 
 def _gain(metrics: Mapping[str, float]) -> str:
     """Bits per second of pretrained weights before training, and whether training gained anything; "" otherwise."""
+    least_gain = 0.005  # relative drop in bits per second below which training is reported to have gained nothing
     start = metrics.get("val_bits_per_second_start")
     if not start:
         return ""
-    gained = 1 - metrics["val_bits_per_second"] / start >= LEAST_GAIN
+    gained = 1 - metrics["val_bits_per_second"] / start >= least_gain
     return f", before training {start:.0f}" + "; training the prior gained nothing here" * (
         not gained
     )

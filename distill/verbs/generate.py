@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from distill.generate.scores.score import Score
     from distill.generate.selection.rejection import Drafts
 
-LEAST_CONTINUED = 0.1  # seconds after a prompt, below which nothing was added
-COMPARED_FROM = 2  # sounds, at least, for a report on the set
 BEATS = 4  # of a bar
 
 
@@ -397,18 +395,20 @@ def _with_reports(
     context: "GenerationContext", made: "Generated", request: "GenerationRequest"
 ) -> "Generated":
     """Add the reports on the set: novelty and faults, where the model has a reference."""
+    compared_from = 2  # sounds, at least, for a report on the set
+    least_continued = 0.1  # seconds after a prompt, below which nothing was added
     from distill.generate.selection.faults import FaultReport
     from distill.novelty.report import report_on
 
     before = len(request.prompt) / context.codec.spectrogram.frame_rate
     seconds = [length - before for length in made.seconds]  # generated, without the prompt
     if len(request.prompt) and request.natural_ending:
-        made = replace(made, ended_at_once=sum(length < LEAST_CONTINUED for length in seconds))
+        made = replace(made, ended_at_once=sum(length < least_continued for length in seconds))
     if not context.scorer or not context.finder or None in made.faults:
         return made
     held_out, found = context.finder.held_out(request.kinds), made.faults
     faults = FaultReport([own or () for own in found], held_out, made.draws.redrawn["faulty"])
-    if request.count < COMPARED_FROM or not request.is_compared:
+    if request.count < compared_from or not request.is_compared:
         return replace(made, fault_report=faults)
     added = [codes[len(request.prompt) :] for codes in made.codes]
     report = report_on(

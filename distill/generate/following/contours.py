@@ -22,9 +22,6 @@ SOFTEST_DB = 50.0  # below the loudest frame; softer frames have no pitch and st
 SHORTEST_TONE = 3  # consecutive frames with a pitch: shorter runs are chance
 RISE_DB, RISE_FRAMES = 9.0, 3  # rise above the softest of the last frames that starts a note
 STEP = 0.8  # semitones between the median pitches before and after a frame that start a note
-STEP_FRAMES = 8  # frames on each side for these medians
-SUDDEN = 0.5  # proportion of the step that happens within two frames; a slower change is a glide
-SHORTEST_NOTE = 4  # frames
 UNEVEN_DB = 7.0  # deviation of the envelope from the loudness that marks an attack or an end within the frame
 SMOOTHED = 3  # envelope steps in a moving average
 
@@ -50,9 +47,10 @@ class Followed:
     @cached_property
     def starts(self) -> list[int]:
         """First frame of each note; the first note begins at 0."""
+        shortest_note = 4  # frames
         decibels, pitches, starts = (20 * self.levels).numpy(), self.pitches.numpy(), [0]
         for frame, is_audible in enumerate(self.is_audible.tolist()):
-            if frame - starts[-1] < SHORTEST_NOTE:
+            if frame - starts[-1] < shortest_note:
                 continue
             before = decibels[max(0, frame - RISE_FRAMES) : frame]
             rises = is_audible and decibels[frame] > max(before.min() + RISE_DB, before[-1])
@@ -139,13 +137,16 @@ def beside_loudness(envelopes: Tensor, loudness: Tensor) -> Tensor:
 
 def _steps_at(pitches: NDArray[np.float64], frame: int) -> bool:
     """Whether the pitch steps to another note at a frame."""
+    # Proportion of the step that happens within two frames; a slower change is a glide
+    sudden = 0.5
+    step_frames = 8  # frames on each side for these medians
     before, after = (
-        pitches[max(0, frame - STEP_FRAMES) : frame],
-        pitches[frame : frame + STEP_FRAMES],
+        pitches[max(0, frame - step_frames) : frame],
+        pitches[frame : frame + step_frames],
     )
     before, after = before[np.isfinite(before)], after[np.isfinite(after)]
     if min(len(before), len(after)) < SHORTEST_TONE:
         return False
     step = float(np.median(after) - np.median(before))
     near = pitches[frame] - pitches[max(0, frame - 2)]
-    return bool(abs(step) > STEP and np.isfinite(near) and near / step > SUDDEN)
+    return bool(abs(step) > STEP and np.isfinite(near) and near / step > sudden)

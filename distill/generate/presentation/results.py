@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Json = dict[str, Any]
-MOST_ROWS = 32  # rows of a printed result, at most
 UNKNOWN = "novelty unknown: the model has no codes of its training recordings"
 
 
@@ -120,14 +119,15 @@ class Result(ABC):
 
     def __repr__(self) -> str:
         """Table for `print`: length, requested note, label, faults and verdict of each sound."""
+        most_rows = 32  # rows of a printed result, at most
         rows = [(self.KIND, "seconds", "note", "verdict")]
-        for number, sound in enumerate(islice(self.draws.sounds, MOST_ROWS)):
+        for number, sound in enumerate(islice(self.draws.sounds, most_rows)):
             words = one_line("; ".join(filter(None, self._in_words(sound))))
             rows.append(
                 (str(number), f"{sound.seconds:.2f}", self._tuned(sound).get("heard", ""), words)
             )
         columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
-        more = len(self.draws.sounds) - MOST_ROWS
+        more = len(self.draws.sounds) - most_rows
         return "\n".join(
             [
                 *table(list(zip(*columns, strict=True)), terminal_width()),

@@ -37,9 +37,6 @@ from distill.seeds import Stream, derive_seed
 VARIATIONS = 4  # maximum variations of a note
 RELEASE_SECONDS = 0.15  # fade after the end of a note
 ONSET = 0.01  # level at which a sound begins, relative to its peak: -40 dB
-MOST_LATE = 0.03  # maximum seconds before the onset that are cut off
-MOST_SLOWER = 2  # maximum stretch of a sound that is bent downwards
-SPLINE_REACH = 32  # samples; a spline of order 5 is not affected by samples further away
 SMOOTHED = 0.01  # seconds over which changes of level and bend are smoothed
 
 Which = tuple[str, int | None, int]  # label, key and index of a variation
@@ -214,10 +211,12 @@ def _seconds_played(note: Note) -> float:
 
 def sounded(samples: Samples, note: Note, sample_rate: int) -> Samples:
     """Samples `[N]` or `[N, 2]` of a sound, cut at the onset and played with a note's bend, level and length."""
+    most_slower = 2  # maximum stretch of a sound that is bent downwards
+    most_late = 0.03  # maximum seconds before the onset that are cut off
     loud = np.abs(samples).reshape(len(samples), -1).max(axis=1)
     begins = int((loud >= ONSET * loud.max()).argmax())
-    samples = samples[min(begins, round(MOST_LATE * sample_rate)) :]
-    most, release = MOST_SLOWER * len(samples), round(RELEASE_SECONDS * sample_rate)
+    samples = samples[min(begins, round(most_late * sample_rate)) :]
+    most, release = most_slower * len(samples), round(RELEASE_SECONDS * sample_rate)
     held = most if note.seconds is None else round(note.seconds * sample_rate)
     samples = bent(samples, _sampled(note.bend, note, min(most, held + release), sample_rate))[
         : held + release
@@ -232,6 +231,7 @@ def sounded(samples: Samples, note: Note, sample_rate: int) -> Samples:
 
 def bent(samples: Samples, semitones: NDArray[np.float64]) -> Samples:
     """Resample `[N]` or `[N, 2]` so that output sample `i` plays at `semitones[i]`; up to `len(semitones)` samples."""
+    spline_reach = 32  # samples; a spline of order 5 is not affected by samples further away
     from scipy.ndimage import map_coordinates  # slow to import
 
     if not semitones.any():
@@ -239,7 +239,7 @@ def bent(samples: Samples, semitones: NDArray[np.float64]) -> Samples:
     speeds = 2 ** (semitones / 12)
     places = speeds.cumsum() - speeds[0]
     places = places[places <= len(samples) - 1]
-    samples = samples[: int(places[-1]) + SPLINE_REACH]
+    samples = samples[: int(places[-1]) + spline_reach]
     channels = [
         map_coordinates(channel, [places], order=5)
         for channel in samples.reshape(len(samples), -1).T

@@ -38,13 +38,10 @@ from distill.progress import Progress
 from distill.seeds import Stream, derive_seed
 
 CANDIDATES = 16  # continuations that are sampled for a gap
-JUDGED_FRAMES = 12  # frames after a gap that score continuations, a quarter of a second
 EDGE = 1  # frames on each side of a gap that are sampled too, as their windows reach into it
 # Crossfade; compared samples; largest shift at a seam
 FADE_SECONDS, ALIKE_SECONDS, REACH_SECONDS = 0.01, 0.02, 0.012
-MOST_STRETCH = 0.003  # maximum change of length between two seams, 5 cents
 COOLER = 0.5  # factor of the temperature in a gap: flicker stands out next to steady sound
-STRICT = 1.0  # standard deviation in loudness steps next to a seam, which grows by 1 with each frame of distance
 MOST_GAIN = 2.0  # maximum gain of the generated part, 6 dB
 
 Doubles = NDArray[np.float64]
@@ -152,12 +149,13 @@ def _towards(
     context: GenerationContext, before: Codes, after: Codes, frames: int, count: int
 ) -> list[LogitsProcessor]:
     """Logits processors for a gap between codes `[F, Q]`, which interpolate pitch and loudness from side to side."""
+    strict = 1.0  # standard deviation in loudness steps next to a seam, which grows by 1 with each frame of distance
     share = torch.linspace(0, 1, frames + 2).double()[1:-1]
     ends = torch.from_numpy(np.stack([before[-1], after[0]]))
     pitches, loudness = context.tuner.heard(ends), ends[:, 0].double()
     line = torch.lerp(loudness[0], loudness[1], share)
     from_seam = torch.minimum(torch.arange(frames), torch.arange(frames).flip(0))
-    processors: list[LogitsProcessor] = [near_loudness(line, STRICT + from_seam)]
+    processors: list[LogitsProcessor] = [near_loudness(line, strict + from_seam)]
     if pitches.isfinite().all():
         path = torch.lerp(pitches[0], pitches[1], share)
         processors.append(context.tuner.along(path.expand(count, -1), SPREAD))
@@ -179,7 +177,8 @@ def near_loudness(codes: Tensor, spreads: Tensor) -> LogitsProcessor:
 @torch.inference_mode()
 def nats_after(prior: Prior, before: Sequence[Codes], after: Codes, label: int) -> Tensor:
     """Negative log-likelihood `[K]` in nats of the first frames of `after` `[F, Q]` after K equally long sequences."""
-    judged = after[:JUDGED_FRAMES]
+    judged_frames = 12  # frames after a gap that score continuations, a quarter of a second
+    judged = after[:judged_frames]
     bos = np.full((1, after.shape[1]), bos_token(prior.codebook_size))
     frames = np.stack([np.concatenate([bos, own, judged]) for own in before])
     start = max(0, frames.shape[1] - 1 - prior.context_frames)
@@ -225,6 +224,7 @@ def spliced(given: Samples, drawn: Samples, start: int, end: int, sample_rate: i
 
     There is no seam at the beginning or end of `given`.
     """
+    most_stretch = 0.003  # maximum change of length between two seams, 5 cents
     from scipy.ndimage import map_coordinates  # slow to import
 
     seconds = (FADE_SECONDS, ALIKE_SECONDS, REACH_SECONDS)
@@ -233,7 +233,7 @@ def spliced(given: Samples, drawn: Samples, start: int, end: int, sample_rate: i
     first = max(0, start - width)
     left = _Seam.of(heard[first:start], other, first, reach) if is_left else None
     right = _Seam.of(heard[end : end + width], other, end, reach) if is_right else None
-    moves = _moves(left or right, right or left, max(1, int(MOST_STRETCH * (end - start))), reach)
+    moves = _moves(left or right, right or left, max(1, int(most_stretch * (end - start))), reach)
     gains = [
         1.0 if seam is None else float(seam.gains[move])
         for seam, move in zip((left or right, right or left), moves, strict=True)

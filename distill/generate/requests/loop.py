@@ -29,8 +29,6 @@ from distill.generate.selection.rejection import Drafts, Emit, RejectionCriterio
 from distill.prior.courses import Course, between
 from distill.progress import Progress
 
-MOST_MOVED = 4 / 3  # maximum factor of a tempo
-SEAM_SECONDS, AFTER_SECONDS = 0.03, 0.01  # crossfade, and what is generated after it
 # Beats are clear only near the recording's spectra and at a low temperature
 BANDS, NEAR_DB, COOLER = 10, 2.0, 0.5
 WHOLE = 0.03  # fraction of a beat that a whole number of beats may lack
@@ -65,25 +63,27 @@ class LoopRequest(GenerationRequest):
         first_alone: bool,  # noqa: ARG002 - all are closed together
     ) -> Drafts:
         """Generate loops and crossfade their ends into their beginnings; see `generate_sounds`."""
-        longer = replace(self, max_seconds=self.seconds + SEAM_SECONDS + AFTER_SECONDS)
+        seam_seconds, after_seconds = 0.03, 0.01  # crossfade, and what is generated after it
+        longer = replace(self, max_seconds=self.seconds + seam_seconds + after_seconds)
         made, rate = (
             generate_sounds(context, longer, seeds, criteria, report),
             context.codec.spectrogram.sample_rate,
         )
         for number, sound in made.drawn.items():
-            samples = closed(sound.samples, round(self.seconds * rate), round(SEAM_SECONDS * rate))
+            samples = closed(sound.samples, round(self.seconds * rate), round(seam_seconds * rate))
             made.deliver(number, replace(sound, samples=samples, seconds=len(samples) / rate), emit)
         return made
 
     def draw(self, context: GenerationContext, attempt: Attempt) -> list[SampledCodes]:
         """Sample some loops, a little too long. Raises ParamsError if no recording has a similar tempo."""
+        most_moved = 4 / 3  # maximum factor of a tempo
         motions, courses, prior = context.motions, context.prior.courses, context.prior
         tempos = self.tempos(context)
         usable = {number: _ratio(self.bpm, tempo) for number, tempo in tempos.items()}
         near = {
             number: ratio
             for number, ratio in usable.items()
-            if 1 / MOST_MOVED <= ratio <= MOST_MOVED
+            if 1 / most_moved <= ratio <= most_moved
         }
         if not near or motions is None or courses is None:
             raise ParamsError(self._none_near(sorted(tempos.values())))

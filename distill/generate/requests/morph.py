@@ -24,7 +24,6 @@ from distill.prior.courses import between
 from distill.progress import Progress
 
 RISE_FRAMES = 3  # frames over which the level rises at an attack
-NEAR_LOUDEST = 6  # loudness steps (12 dB) that an attack may be below the loudest frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +39,14 @@ class End:
     @classmethod
     def of(cls, codec: VQVAE, intervals: Tensor, codes: Codes) -> "End":
         """Analyse codes `[F, Q]`; `intervals` `[S]` lead from the coded to the perceived pitch of each partial set."""
+        near_loudest = 6  # loudness steps (12 dB) that an attack may be below the loudest frame
         own = torch.from_numpy(codes)
         tones, loud = own[:, NOTE:SHAPE], own[:, 0].double()
         heard = codec.tone.pitches(tones) + intervals[codec.tone.sets(tones)]
         before = torch.stack(
             [loud[max(0, frame - RISE_FRAMES) : frame + 1].min() for frame in range(len(loud))]
         )
-        rise = torch.where(loud >= loud.max() - NEAR_LOUDEST, loud - before, -1.0)
+        rise = torch.where(loud >= loud.max() - near_loudest, loud - before, -1.0)
         latents = codec.dequantise(own[None].to(codec.device))[0].cpu()
         return cls(codes, latents, tones, heard, int(rise.argmax()))
 

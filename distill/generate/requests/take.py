@@ -16,7 +16,6 @@ from distill.generate.requests.generation import Attempt, GenerationRequest
 from distill.generate.sampling.processors import LogitsProcessor, keep, pull_to
 from distill.generate.sampling.sampler import SampledCodes
 
-RUN_FRAMES = 8  # frames over which the random choice of kept codes is smoothed
 COARSE_FROM = 0.5  # strength at which tones and the coarsest level begin to be sampled; the finest is in all frames
 
 
@@ -67,10 +66,11 @@ def kept_codes(codes: Codes, strength: float, seed: int) -> Codes:
     Tone levels are kept as long as the loudness. All codes are kept at strength 0, none at strength 1. Above strength 0
     at least one code is sampled.
     """
+    run_frames = 8  # frames over which the random choice of kept codes is smoothed
     frames, levels = codes.shape
-    noise = np.random.default_rng(seed).standard_normal(frames + RUN_FRAMES - 1)
+    noise = np.random.default_rng(seed).standard_normal(frames + run_frames - 1)
     ranks = (
-        np.convolve(noise, np.ones(RUN_FRAMES), mode="valid").argsort().argsort() / frames
+        np.convolve(noise, np.ones(run_frames), mode="valid").argsort().argsort() / frames
     )  # [F], in [0, 1)
     # Proportion of sampled frames for each level; a finer level begins at a lower strength.
     steps = (np.arange(levels) - (SHAPE - NOTE)).clip(0)  # counted from the coarsest level

@@ -24,8 +24,6 @@ TONE_TOP_P = {
     ATOM: 0.9,
 }  # maximum top-p of tone levels: more lets held notes break off
 FINEST_TEMPERATURE = 0.5  # of the finest spectral level in a frame with a tone, 1 for the coarsest: more makes flicker
-SURE = 0.9  # EOS probability that ends a sound before its loudness contour: going on would leave a hole
-SOFT_STEPS = 10  # loudness steps (20 dB) below the loudest frame that an early end requires
 NEAR_DB = 4.0  # standard deviation of a sum of codewords from its target
 PULL = 3.0  # exponent of codeword guidance at strength 0 and the mean distance of two codewords
 
@@ -169,6 +167,8 @@ def follow(courses: Tensor, codebook_size: int, in_time: Sequence[bool]) -> Logi
 
     A sound ends earlier once it is soft and the prior is sure of the end, unless it is `in_time`.
     """
+    soft_steps = 10  # loudness steps (20 dB) below the loudest frame that an early end requires
+    sure = 0.9  # EOS probability that ends a sound before its loudness contour: going on would leave a hole
     may_end = ~torch.tensor(in_time)
     eos = eos_token(codebook_size)
 
@@ -178,8 +178,8 @@ def follow(courses: Tensor, codebook_size: int, in_time: Sequence[bool]) -> Logi
         tokens = courses[step.rows, step.frame]
         if step.frame and shares.shape[1] > eos:
             so_far = step.codes[step.rows, : step.frame, 0]
-            is_soft = so_far[:, -1] <= so_far.amax(dim=1) - SOFT_STEPS
-            is_sure = shares[:, eos] > SURE * shares.sum(dim=1)
+            is_soft = so_far[:, -1] <= so_far.amax(dim=1) - soft_steps
+            is_sure = shares[:, eos] > sure * shares.sum(dim=1)
             tokens = tokens.masked_fill(is_soft & is_sure & may_end[step.rows], eos)
         return only(tokens, shares)
 

@@ -27,7 +27,6 @@ from distill.prior.base import DrawCode, Prior, Sampler
 from distill.progress import Progress
 
 NO_CODES: Codes = np.empty(0, np.int64)
-MOST_SMOOTHING = 0.99  # undoing a smoothing of 1 would leave no probability
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,10 +222,11 @@ def undo_label_smoothing(logits: Tensor, smoothing: float, codebook_size: int) -
     smoothing / codebook_size. The held-out loss is lowest so, but a proportion `smoothing` of sampled codes would be
     uniform noise.
     """
+    most_smoothing = 0.99  # undoing a smoothing of 1 would leave no probability
     shares = logits.softmax(dim=-1)
     codes = shares[:, :codebook_size]
     # Soft shrinkage subtracts and clips at 0.
-    codes.copy_(nn.functional.softshrink(codes, min(smoothing, MOST_SMOOTHING) / codebook_size))
+    codes.copy_(nn.functional.softshrink(codes, min(smoothing, most_smoothing) / codebook_size))
     return shares
 
 

@@ -36,14 +36,10 @@ SPREAD = 0.15
 LEAST_TONAL = (
     1 / 3
 )  # minimum proportion of recordings with a pitch: hats, hisses and scratches have 0 to 1/4
-RARE = 0.01  # proportion of tones below the lowest known note, and above the highest
 BEYOND = 12  # semitones outside the known notes that can still be requested
 
-LEAST_AGREEING = 4  # minimum number of recordings with a clear tuning: fewer may agree by chance
 # Minimum proportion of them that lies within this distance (semitones) of the median
 AGREEING, AGREEMENT = 3 / 4, 0.05
-# Minimum mean resultant length of a recording's deviations from keys: a spread of 11 cents
-LEAST_STEADY = 0.8
 
 Coded = NDArray[np.integer]  # [F, Q]
 
@@ -77,12 +73,14 @@ class Tuner:
     @cached_property
     def corpus_tuning(self) -> Tuning:
         """Tuning of the recordings in whole Hz; 440 Hz if they disagree or are within `AGREEMENT` of it."""
+        # Minimum number of recordings with a clear tuning: fewer may agree by chance
+        least_agreeing = 4
         found = [
             deviation
             for codes in self.recordings.values()
             if (deviation := self._deviation(codes)) is not None
         ]
-        if len(found) < LEAST_AGREEING:
+        if len(found) < least_agreeing:
             return CONCERT
         from_first = np.sort(_wrapped(np.array(found) - found[0]))
         median = float(from_first[len(found) // 2])
@@ -169,6 +167,8 @@ class Tuner:
 
     def _deviation(self, recording: Coded) -> float | None:
         """Mean deviation of codes `[F, Q]` from keys on a circle, -0.5 to 0.5 semitones; None if it is unclear."""
+        # Minimum mean resultant length of a recording's deviations from keys: a spread of 11 cents
+        least_steady = 0.8
         codes = torch.from_numpy(recording.astype(np.int64))
         loud, heard = 10 ** (LOUDNESS_STEP * codes[:, 0].double()), self.heard(codes)
         there = heard.isfinite()
@@ -176,7 +176,7 @@ class Tuner:
             loud[there] * torch.polar(torch.ones_like(heard[there]), 2 * math.pi * heard[there])
         ).sum()
         is_clear = (
-            mean.abs() >= LEAST_STEADY * loud[there].sum()
+            mean.abs() >= least_steady * loud[there].sum()
             and loud[there].sum() >= LEAST_SHARE * loud.sum()
         )
         return float(mean.angle()) / (2 * math.pi) if is_clear else None
@@ -228,8 +228,9 @@ def moves_in_words(octaves: int, others: int, known: tuple[int, int]) -> list[st
 
 def _range(by_note: Tensor) -> tuple[int, int]:
     """Lowest and highest note of proportions `[NOTES]`, without rare notes at each end."""
+    rare = 0.01  # proportion of tones below the lowest known note, and above the highest
     low, high = (
-        int((by_note.cumsum(dim=0) < share * by_note.sum()).sum()) for share in (RARE, 1 - RARE)
+        int((by_note.cumsum(dim=0) < share * by_note.sum()).sum()) for share in (rare, 1 - rare)
     )
     return low, high
 

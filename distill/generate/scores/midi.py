@@ -15,7 +15,6 @@ from distill.errors import ParamsError
 MOST_BYTES, MOST_TRACKS = 4 << 20, 0xFFFF  # the header's number of tracks has two bytes
 HEADER, TRACK, RIFF, RMID = b"MThd", b"MTrk", b"RIFF", b"RMID"
 BEGINNING = 12  # bytes that identify the file format
-NUMBER_BYTES = 4  # maximum bytes of a variable-length number
 
 NOTE_OFF, NOTE_ON, KEY_PRESSURE, CONTROL, PROGRAM, PRESSURE, WHEEL = range(
     0x8, 0xF
@@ -109,6 +108,7 @@ def read_file(path: Path) -> MidiFile:
 
 def _events(track: int, body: bytes) -> Iterator[Event]:
     """Events of a track."""
+    number_bytes = 4  # maximum bytes of a variable-length number
     place = ticks = running = 0
 
     def taken(count: int) -> bytes:
@@ -120,7 +120,7 @@ def _events(track: int, body: bytes) -> Iterator[Event]:
 
     def number() -> int:
         value = 0
-        for _ in range(NUMBER_BYTES):
+        for _ in range(number_bytes):
             (byte,) = taken(1)
             value = value << 7 | byte & 0x7F
             if byte < 0x80:

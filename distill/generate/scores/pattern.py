@@ -9,7 +9,6 @@ from distill.text import one_line
 
 BEATS = 4  # beats in a bar
 GAINS = {"X": 1.0, "x": 0.7, "o": 0.35}  # accent, hit, ghost note
-SWUNG = 1 / 3  # delay of every second step at a swing of 1, as a fraction of a step: triplet swing
 
 
 def read_pattern(text: str, bpm: float, bars: int, swing: float) -> Score:
@@ -18,6 +17,9 @@ def read_pattern(text: str, bpm: float, bars: int, swing: float) -> Score:
     `x` is a hit, `X` a louder hit, `o` a softer hit, `.` or `-` a rest. The pattern repeats for `bars` at `bpm` beats a
     minute; `swing`, from 0 (straight) to 1 (triplet swing), delays every second step. Raises ParamsError.
     """
+    swung = (
+        1 / 3
+    )  # delay of every second step at a swing of 1, as a fraction of a step: triplet swing
     shown = one_line(text, 60)
     lines = list(_lines(text))
     if not any(step in GAINS for _, steps in lines for step in steps):
@@ -37,7 +39,7 @@ def read_pattern(text: str, bpm: float, bars: int, swing: float) -> Score:
     notes = []
     for label, steps in lines:
         for number, step in enumerate(steps):
-            late = SWUNG * swing * (number % 2)
+            late = swung * swing * (number % 2)
             notes += [
                 Note((repeat + (number + late) / len(steps)) * bar, None, GAINS[step], None, label)
                 for repeat in range(bars)

@@ -20,7 +20,6 @@ PROGRAMS, MOST_VALUE = 128, 127
 NO_PROGRAM = 0  # program of drums
 VOLUME = 100  # initial volume of a channel
 PRESSED = 64  # minimum value of a pedal that is down
-DEFAULT_TEMPO = 500_000  # microseconds in a beat if a file sets no tempo
 SUFFIXES = (".mid", ".midi", ".rmi")
 
 
@@ -129,8 +128,9 @@ class _Performance:
 
 def _performed(file: midi.MidiFile, path: Path, programs: Mapping[int, str]) -> _Performance:
     """Play a file's events. Notes without an end last to the end of the track; pedals hold notes to the file's end."""
+    default_tempo = 500_000  # microseconds in a beat if a file sets no tempo
     performance, ports, ends = _Performance(), Counter[int](), dict[int, float]()
-    changed_ticks, changed, now, rate = 0, 0.0, 0.0, DEFAULT_TEMPO / 1e6 / file.ticks_per_beat
+    changed_ticks, changed, now, rate = 0, 0.0, 0.0, default_tempo / 1e6 / file.ticks_per_beat
 
     def end(notes: Iterable[Sounding], seconds: float) -> None:
         for track, note in notes:

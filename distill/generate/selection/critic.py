@@ -18,7 +18,6 @@ from distill.generate.selection.traits import TRAITS
 from distill.params import Settings, Share
 
 RIDGE = 0.1  # penalty on weights of standardised traits, relative to the mean loss
-FOLDS = 5
 STEPS = 15  # Newton steps
 QUANTILES = np.linspace(0.0, 1.0, 21)
 LEAST_DEVIATION = 1e-9
@@ -75,12 +74,13 @@ class Critic(Settings):
     @classmethod
     def fit(cls, decoded: Doubles, drafts: Doubles) -> Self:
         """Fit to traits of at least two decoded recordings `[S, D]`, and of drafts `[S, D]`."""
+        folds = 5
         both = np.concatenate([decoded, drafts])
         means, deviations = both.mean(axis=0), both.std(axis=0) + 2 * LEAST_DEVIATION
         decoded, drafts = (decoded - means) / deviations, (drafts - means) / deviations
-        of_decoded, of_drafts = np.arange(len(decoded)) % FOLDS, np.arange(len(drafts)) % FOLDS
+        of_decoded, of_drafts = np.arange(len(decoded)) % folds, np.arange(len(drafts)) % folds
         own, others = np.zeros(len(decoded)), np.zeros(len(drafts))
-        for fold in range(FOLDS):
+        for fold in range(folds):
             regression = _Regression.fit(decoded[of_decoded != fold], drafts[of_drafts != fold])
             own[of_decoded == fold] = regression(decoded[of_decoded == fold])
             others[of_drafts == fold] = regression(drafts[of_drafts == fold])

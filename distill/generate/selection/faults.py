@@ -32,11 +32,8 @@ COMMON = 0.99  # proportion of the training recordings within each limit
 STILL_DB = 2.0  # maximum root mean square change over bands of a spectrum that stands still
 FLOOR_DB = 60.0  # below the loudest band or frame; softer levels are masked
 RETURN_DB = 20.0  # fall and rise that count as a restart
-ENDED_DB = 40.0  # below the loudest frame; a sound has ended there, however soft recordings end
 NEAR_MELS = 800.0  # an octave of treble: allowed distance from bands of recordings, for other notes
 SOFTER_DB = 12.0  # below the loudest frame of the softest recording; a sound has not started there
-SLACK = 1.5  # factor on limits of times and rates
-SLACK_FRAMES = 5  # added to limits on frames
 SLACK_DB = 6.0  # added to limits on levels
 MOST_RECORDINGS = 256  # evenly spaced recordings that set the limits, at most
 MOST_FRAMES = 2048  # frames of a sound or recording that are measured, at most: about 45 s
@@ -115,6 +112,10 @@ class Limits:
     @classmethod
     def of(cls, recordings: Sequence[Measures]) -> Self:
         """Limits from measures of one or more recordings."""
+        slack_frames = 5  # added to limits on frames
+        slack = 1.5  # factor on limits of times and rates
+        # Below the loudest frame; a sound has ended there, however soft recordings end
+        ended_db = 40.0
 
         def most(values: Iterable[float]) -> float:
             return float(
@@ -127,11 +128,11 @@ class Limits:
             bands=tuple((loudest + SLACK_DB).tolist()),
             onset_level=onset_level,
             loudest_level=most(one.levels.max() for one in recordings) + SLACK_DB,
-            onset_frames=SLACK * most(one.onset(onset_level) for one in recordings) + SLACK_FRAMES,
-            still_frames=SLACK * most(one.still_frames for one in recordings) + SLACK_FRAMES,
-            returns_per_second=SLACK * most(one.falls_per_second for one in recordings),
-            end_level=max(-ENDED_DB, most(one.end_level for one in recordings)) + SLACK_DB,
-            frames=-most(-one.frames for one in recordings) / SLACK,
+            onset_frames=slack * most(one.onset(onset_level) for one in recordings) + slack_frames,
+            still_frames=slack * most(one.still_frames for one in recordings) + slack_frames,
+            returns_per_second=slack * most(one.falls_per_second for one in recordings),
+            end_level=max(-ended_db, most(one.end_level for one in recordings)) + SLACK_DB,
+            frames=-most(-one.frames for one in recordings) / slack,
         )
 
     @classmethod

@@ -19,7 +19,6 @@ GROUPS, BANDS = 8, 6  # groups of mel bands, and bands in a group
 RANGE_DB, HEARD_DB = 80.0, 50.0
 LINES = (4, 600)  # bins with partials, which are compared from frame to frame
 LINE_GROUPS, AROUND = 4, 25  # groups of these bins; width of the moving average that is subtracted
-STEEPEST = 500.0  # maximum slope in dB a second
 # Floor of powers relative to the loudest bin, and floor of that bin's power
 TINY, SILENT = 1e-10, 1e-12
 TRAITS = 6 * GROUPS + 2 * LINE_GROUPS + 7
@@ -59,6 +58,7 @@ class TraitMeter:
 
     def _of_bands(self, levels: Doubles) -> Doubles:
         """Mean, deviation, roughness, flicker and slope of each group of bands, from levels `[F, bands]` in dB."""
+        steepest = 500.0  # maximum slope in dB a second
         groups = levels.reshape(len(levels), GROUPS, BANDS).mean(axis=2)
         change, seconds = np.diff(levels, axis=0), HOP / self.rate
         rough = (
@@ -76,7 +76,7 @@ class TraitMeter:
         slopes = (time @ groups) / max(TINY, float(time @ time))
         means = [each.reshape(-1, GROUPS, BANDS).mean(axis=(0, 2)) for each in (rough, waver)]
         return np.concatenate(
-            [groups.mean(axis=0), groups.std(axis=0), *means, slopes.clip(-STEEPEST, STEEPEST) / 50]
+            [groups.mean(axis=0), groups.std(axis=0), *means, slopes.clip(-steepest, steepest) / 50]
         )
 
     def _of_course(self, course: Doubles, samples: int) -> Doubles:
