@@ -31,8 +31,8 @@ from distill.audio.decode import Decoder
 from distill.audio.ingest_report import (
     check_corpus,
     corpus_warnings,
+    folder_report,
     listed_rejections,
-    report_on,
     tempo_line,
 )
 from distill.audio.read import reader_versions
@@ -101,7 +101,7 @@ def ingest(
     `progress` is called with (files done, number of files, path) after each decoded file, and while the bandwidth is
     measured. `kept` is a folder that caches decoded blocks. `trim` as in `read_recording`.
 
-    Returns the content of `report.json`, see `report_on`.
+    Returns the content of `report.json`, see `folder_report`.
     Raises AudioError, and leaves `output` unchanged, if the folder does not make a corpus.
     """
     scan, place = list_recordings(open_source(folder)), address(folder)
@@ -127,7 +127,7 @@ def ingest(
         decode = partial(worker.decode, *settings)
         folders = map_cached(decode, blocks, _key, executor, decoded, say, reads)
         manifest = assemble(folders, temporary)
-        report = report_on(manifest, scan, rate, choice, trim)
+        report = folder_report(manifest, scan, rate, choice, trim)
         check_corpus(folder, report, max_rejected)
         write_json(temporary / REPORT, report)
         write_rows(temporary / MANIFEST, manifest, SCHEMA)

@@ -30,7 +30,7 @@ from distill.text import several
 LEAST_RECORDINGS, LEAST_SECONDS_OF_ONE, ENOUGH_RECORDINGS = 2, 10.0, 5
 
 
-def report_on(
+def folder_report(
     rows: Sequence[ManifestRow], scan: Scan, rate: RateChoice, channels: ChannelsChoice, trim: bool
 ) -> dict[str, Any]:
     """Report on all files, as JSON. Exact copies count once in the seconds."""

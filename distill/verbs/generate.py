@@ -182,13 +182,9 @@ def generate(context: "GenerationContext", settings: GenerateSettings) -> "Gener
     from distill.generate.selection.choice import DRAFTS
     from distill.generate.selection.rejection import FAULTY, below_novelty
 
-    label, tuning = context.label_number(settings.label), CONCERT
-    if settings.min_novelty is not None or settings.reject_faults:
-        context.needed_reference("; leave min_novelty and reject_faults out")
-    context.check_drafts(settings.drafts)
-    if settings.notes:
-        context.tuner.check(settings.notes, label)
-        tuning = context.tuner.tuning(settings.tuning)
+    label = context.label_number(settings.label)
+    _check_context(context, settings, label)
+    tuning = context.tuner.tuning(settings.tuning) if settings.notes else CONCERT
     common = {
         "count": settings.count,
         "sampling": Sampling(
@@ -220,6 +216,15 @@ def generate(context: "GenerationContext", settings: GenerateSettings) -> "Gener
         remarks=remarks,
     )
     return _with_reports(context, made, request)
+
+
+def _check_context(context: "GenerationContext", settings: GenerateSettings, label: int) -> None:
+    """Raise ArtifactError or ParamsError where the model lacks what the settings need."""
+    if settings.min_novelty is not None or settings.reject_faults:
+        context.needed_reference("; leave min_novelty and reject_faults out")
+    context.check_drafts(settings.drafts)
+    if settings.notes:
+        context.tuner.check(settings.notes, label)
 
 
 Made = tuple["GenerationRequest", Sequence[str]]

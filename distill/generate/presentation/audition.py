@@ -38,6 +38,7 @@ from distill.generate.selection.rejection import GeneratedSound
 from distill.novelty.reference import Reference, evenly
 from distill.novelty.report import report_on
 from distill.novelty.scores import MOST_DECODED
+from distill.novelty.verdict import Novelty
 from distill.params import AuditionConfig
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes, write_json
@@ -98,24 +99,7 @@ def audition(
     heard = [folded(sound.samples, corpus.sample_rate) for _, sound in sounds]
     noise = _partial_noise(codec, heard, recorded, corpus)
     faults = FaultReport([sound.faults or () for _, sound in sounds], finder.held_out())
-    entries = {entry.path: entry for entry in corpus.entries}
-    rows = []
-    for number, ((label, sound), new, faulty) in enumerate(
-        zip(sounds, novelty, faults.sounds, strict=True)
-    ):
-        entry, offset = entries[new.nearest.nearest], new.nearest.offset_seconds
-        written = _write_sound(output, number, sound, corpus, entry, offset)
-        rows.append(
-            {
-                **written,
-                "label": label,
-                "short": new.short,
-                "explanation": new.explanation,
-                **new.json(),
-                "faults": list(faulty),
-                **(sound.likeness.json if sound.likeness else {}),
-            }
-        )
+    rows = [*_rows(output, sounds, novelty, faults, corpus)]
     critic = {} if context.critic is None else {"critic/auc": context.critic.auc}
     figures = {
         **report.json(),
@@ -139,6 +123,30 @@ def audition(
         **noise,
         **critic,
     }, report.seconds / generation_seconds
+
+
+def _rows(
+    output: Path,
+    sounds: Sequence[tuple[str, GeneratedSound]],
+    novelty: Sequence[Novelty],
+    faults: FaultReport,
+    corpus: Corpus,
+) -> Iterator[dict[str, Any]]:
+    """Write each sound with its pictures, and yield its row of the report."""
+    entries = {entry.path: entry for entry in corpus.entries}
+    for number, ((label, sound), new, faulty) in enumerate(
+        zip(sounds, novelty, faults.sounds, strict=True)
+    ):
+        entry, offset = entries[new.nearest.nearest], new.nearest.offset_seconds
+        yield {
+            **_write_sound(output, number, sound, corpus, entry, offset),
+            "label": label,
+            "short": new.short,
+            "explanation": new.explanation,
+            **new.json(),
+            "faults": list(faulty),
+            **(sound.likeness.json if sound.likeness else {}),
+        }
 
 
 def _generated(

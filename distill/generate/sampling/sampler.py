@@ -78,13 +78,9 @@ def sample_codes(
     depend on the others, except by rounding. Beyond its context the prior continues from the last half of its window.
     Raises ArtifactError if the prior gives NaN or infinite values.
     """
-    layout, sizes, smoothing = (
-        prior.shape.layout,
-        prior.shape.codebook_sizes,
-        prior.smoothing.tolist(),
-    )
+    sizes, smoothing = prior.shape.codebook_sizes, prior.smoothing.tolist()
     most_frames = wanted.most_frames(prior)
-    in_turn = chain(wanted.sampling, layout, processors)
+    in_turn = chain(wanted.sampling, prior.shape.layout, processors)
     codes = torch.zeros(wanted.count, most_frames, len(sizes), dtype=torch.int64)
     lengths, active = torch.full((wanted.count,), most_frames), torch.arange(wanted.count)
     sampler = _sampler(prior, wanted)
@@ -103,13 +99,11 @@ def sample_codes(
             shares = processor(shares, step)
         return draw(shares, numbers[:, level])
 
-    with torch.backends.mkldnn.flags(
-        False, None, None, None
-    ):  # oneDNN costs more than it saves here
+    # oneDNN costs more than it saves here.
+    with torch.backends.mkldnn.flags(False, None, None, None):
         for frame in range(most_frames):
-            numbers = torch.stack(
-                [uniform(random[row], len(sizes)) for row in active.tolist()]
-            )  # [B, Q]
+            # [B, Q]
+            numbers = torch.stack([uniform(random[row], len(sizes)) for row in active.tolist()])
             drawn = sampler.next_frame(draw_level).cpu()
             codes[active, frame] = drawn
             ended = active[drawn[:, 0] == eos_token(prior.codebook_size)]
