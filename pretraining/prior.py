@@ -291,7 +291,7 @@ def pretrain_prior(
             warmup_steps=50,
             patience=0,
             seed=seed,
-            rate_shares={
+            learning_rate_factors={
                 "prior.pointer_mixture.": 5.0,
                 "prior.count_experts.": 5.0,
             },  # these weights have far to go

@@ -207,7 +207,7 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
         seed=seed,
         betas=BETAS,
         warmup_steps=WARMUP_STEPS,
-        rate_shares={"encoder.": config.encoder_rate},
+        learning_rate_factors={"encoder.": config.encoder_rate},
         validate_initial=True,
         average=AVERAGE,
         average_power=1,

@@ -140,7 +140,7 @@ def test_parts_learn_at_their_share_of_the_rate() -> None:
     def moved(share: float) -> list[float]:
         task = LineTask()
         before = [value.detach().clone() for value in task.model.parameters()]
-        task.model.load_state_dict(train(task, epochs=1, rate_shares={"0.": share}).last_tensors)
+        task.model.load_state_dict(train(task, epochs=1, learning_rate_factors={"0.": share}).last_tensors)
         pairs: Any = zip(task.model.parameters(), before, strict=True)
         return [float((now.detach() - then).abs().max()) for now, then in pairs]
 
