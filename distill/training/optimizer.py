@@ -32,13 +32,13 @@ def learning_rate_at(
 
 
 class OptimizerStep:
-    """AdamW for a network on the fabric's device, with a moving average of its parameters if `settings.average` is
-    set.
+    """AdamW for a network on the fabric's device, and the moving average of its parameters.
 
-    `wrapped` is Fabric's wrapper, through which losses are computed. `average` maps parameter names to averages, {}
-    without one. The average is exponential (Polyak and Juditsky 1992). Early in training its decay is lower, that of
-    a polynomial average (Shamir and Zhang 2013, arXiv 1212.1824). With an `average_power` of 3 the last third of the
-    steps has 70 % of the weight; with 1 all steps have the same weight, and the initial weights count as two steps.
+    `wrapped` is Fabric's wrapper, through which losses are computed. `average` maps parameter names to averages; it
+    is empty if `settings.average` is 0. The average is exponential (Polyak and Juditsky 1992). Early in training its
+    decay is lower, that of a polynomial average (Shamir and Zhang 2013, arXiv 1212.1824). With an `average_power` of
+    3 the last third of the steps has 70 % of the weight; with 1 all steps have the same weight, and the initial
+    weights count as two steps.
     """
 
     def __init__(self, model: nn.Module, settings: TrainerSettings, fabric: Fabric) -> None:
