@@ -86,9 +86,9 @@ def train_model(
 ) -> TrainedModel:
     """Train a codec, and with `prior` a prior, on the recordings in `folder`, and write the model file `model`.
 
-    An interrupted or killed training resumes when called again with the same folder and settings, whatever the name of
-    the model file, and ends with the same bytes; but for the date that the file holds. `executor` decodes and encodes.
-    Raises DistillError.
+    An interrupted or killed training resumes when called again with the same folder and settings, whatever the name
+    of the model file, and ends with the same bytes; but for the date that the file holds. `executor` decodes and
+    encodes. Raises DistillError.
     """
     existed = model.exists()
     with _work("train", folder, params, state) as folders:

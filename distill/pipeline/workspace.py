@@ -44,8 +44,8 @@ class PipelineFolders:
 def workplace(work: Path, *around: Path, what: str = "the same training") -> Iterator[None]:
     """Hold the lock of `work`; on exit remove `work` and `around` where they are empty.
 
-    Half-deleted folders that killed processes left next to `work` are removed. The system releases the lock when the process ends.
-    Raises ParamsError where another process holds the lock, as it does `what`.
+    Half-deleted folders that killed processes left next to `work` are removed. The system releases the lock when the
+    process ends. Raises ParamsError where another process holds the lock, as it does `what`.
     """
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,8 @@ def workplace(work: Path, *around: Path, what: str = "the same training") -> Ite
 def locked(path: Path, waits: bool = False) -> Iterator[bool]:
     """Hold the lock of a file, with `waits` once it is free. Yields False where another process holds it.
 
-    A drive without locks, as some network drives are, is a warning, and nothing is locked; nor is anything on Windows.
+    A drive without locks, as some network drives are, is a warning, and nothing is locked; nor is anything on
+    Windows.
     """
     with path.open("a") as lock:
         yield os.name == "nt" or _is_locked(lock.fileno(), path, waits)

@@ -50,9 +50,9 @@ C = TypeVar("C", bound=Settings)
 class CheckpointStore:
     """The newest checkpoints of a training run, in a folder named by the fingerprint of its inputs and settings.
 
-    Each is one safetensors file, whole in itself: tensors, also of the best weights so far, and JSON values
-    in its header; no pickle. Training goes on from the newest: to go back to another, delete those after it. Beside them
-    lie results of slow work around the training, by name, each in a file of the same form.
+    Each is one safetensors file, whole in itself: tensors, also of the best weights so far, and JSON values in its
+    header; no pickle. Training goes on from the newest: to go back to another, delete those after it. Beside them lie
+    results of slow work around the training, by name, each in a file of the same form.
     """
 
     def __init__(self, folder: Path) -> None:

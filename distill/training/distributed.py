@@ -33,7 +33,8 @@ def device_of(execution: Execution) -> torch.device:
 
 @contextmanager
 def usual_tensors() -> Iterator[None]:
-    """Let PyTorch make tensors as usual, float32 on the CPU, though the program that calls Distill has other defaults.
+    """Let PyTorch make tensors as usual, float32 on the CPU, though the program that calls Distill has other
+    defaults.
 
     The type applies to all threads meanwhile.
     """
@@ -106,21 +107,20 @@ def share_of(fabric: "Fabric") -> slice:
 class Distributed:
     """Reductions over processes. Every process calls the same methods in the same order.
 
-    `signal` and `cancelled` are the requests to stop that the last `poll` found.
+    `signal` and `cancelled` are the requests to stop that the last `poll` found: a signal's number, 0 without one.
     """
 
     def __init__(self, fabric: "Fabric") -> None:
         self.fabric = fabric
-        self.signal: int | None = None  # received by one of the processes
+        self.signal = 0
         self.cancelled = False
 
     def poll(self, interruption: Interruption, cancel: Callable[[], bool]) -> None:
-        """Set `signal` and `cancelled` where any of the processes was asked to stop."""
+        """Set `signal` and `cancelled` if any of the processes was asked to stop."""
         flags = [*(interruption.signal == number for number in SIGNALS), cancel()]
         *signals, cancelled = self.sum(torch.tensor(flags, dtype=torch.float32)).tolist()
-        self.signal = next(
-            (number for number, sent in zip(SIGNALS, signals, strict=True) if sent), None
-        )
+        received = (number for number, sent in zip(SIGNALS, signals, strict=True) if sent)
+        self.signal = next(received, 0)
         self.cancelled = cancelled > 0
 
     def sum(self, values: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
-"""Events of training. Fields of public events are fixed: they are the metric names in MLflow. Their `epoch` is from 0.
+"""Events of training. Fields of public events are fixed: they are the metric names in MLflow. Their `epoch` is from
+0.
 
-`Start`, `Step` and `Epoch` are the trainer's own, the same for every task; a task adds events of its own to the last two.
+`Start`, `Step` and `Epoch` are the trainer's own, the same for every task; a task adds events of its own to the last
+two.
 """
 
 from collections.abc import Mapping
@@ -185,8 +187,8 @@ class PriorEpochMetrics:
 class PriorMemoryMetrics:
     """Gates of the memory at every probe of a training, and `probe`, what a probe of the memory found; else {}.
 
-    `gates` is `{"layer_0": {"mean", "std", "min", "max", "closed", "open"}, …}`, with the shares below 0.1 and above 0.9.
-    The last one, after all `step` steps, is of the weights that are kept and has no gates.
+    `gates` is `{"layer_0": {"mean", "std", "min", "max", "closed", "open"}, …}`, with the shares below 0.1 and above
+    0.9. The last one, after all `step` steps, is of the weights that are kept and has no gates.
     """
 
     step: int
@@ -245,10 +247,10 @@ class RollbackEvent:
 class TrainingResult:
     """Result of a training, and its last event.
 
-    `best_tensors` and `last_tensors` are state dicts: of the best epoch, and not averaged at the end. Here, as in all that
-    is stored, epochs count from 1; a `best_epoch` of 0 means the initial weights, whose metrics are `start_metrics`, empty
-    where they were not measured. `history` has a row an epoch, `rows` one more for the initial weights, and which row is
-    kept. `counts` are metrics of its course, `remarks` sentences for the user.
+    `best_tensors` and `last_tensors` are state dicts: of the best epoch, and not averaged at the end. Here, as in all
+    that is stored, epochs count from 1; a `best_epoch` of 0 means the initial weights, whose metrics are
+    `start_metrics`, empty where they were not measured. `history` has a row an epoch, `rows` one more for the initial
+    weights, and which row is kept. `counts` are metrics of its course, `remarks` sentences for the user.
     """
 
     best_tensors: dict[str, "Tensor"]

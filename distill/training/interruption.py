@@ -17,9 +17,9 @@ HEARD = b"\nstopping: saves what is done first; a second Ctrl-C ends at once and
 
 
 class Interruption:
-    """A signal's request to stop, None before. A second signal is not caught: it ends the process at once."""
+    """Request to stop by a signal: its number, 0 before. A second signal is not caught and ends the process at once."""
 
-    signal: int | None = None
+    signal: int = 0
 
 
 def raise_interrupted(number: int, saved: str) -> NoReturn:

@@ -86,7 +86,8 @@ def experiment_name() -> str:
 
 
 def find_experiment(client: Any) -> Any:
-    """The experiment of MLFLOW_EXPERIMENT_ID if set, else the experiment `experiment_name`; None before the first run.
+    """The experiment of MLFLOW_EXPERIMENT_ID if set, else the experiment `experiment_name`; None before the first
+    run.
 
     Raises what MLflow raises, for an id that the store does not have.
     """

@@ -37,9 +37,9 @@ def about_corpus(params: Params, sha256: str, sample_rate: int, recordings: int)
 class Run:
     """Environment of a training: processes, checkpoints, observers, and who may ask it to stop.
 
-    `interruption` ends it by Interrupted, after saving; `cancel`, once it returns True, as a success within a step, with
-    the best weights so far. `console` shows other work of the stage, and `tracker` records the results; by default
-    neither does.
+    `interruption` ends it by Interrupted, after saving; `cancel`, once it returns True, as a success within a step,
+    with the best weights so far. `console` shows other work of the stage, and `tracker` records the results; by
+    default neither does.
     """
 
     fabric: Fabric
@@ -83,11 +83,12 @@ def tracked_run(
     state: Path,
     tracking_root: Path | None,
 ) -> Iterator[Run]:
-    """Context of the training of a stage, which `show` shows; hashes of its inputs and its settings decide its result.
+    """Context of the training of a stage, which `show` shows; hashes of its inputs and its settings decide its
+    result.
 
-    `about` says in MLflow what else it is made of, and `derived` which settings nobody chose.
-    It resumes from checkpoints in `state` with the same inputs, settings and code. A file that appears at `state`/stop
-    ends it with the best weights so far. With several processes only the first one tracks and prints.
+    `about` says in MLflow what else it is made of, and `derived` which settings nobody chose. It resumes from
+    checkpoints in `state` with the same inputs, settings and code. A file that appears at `state`/stop ends it with
+    the best weights so far. With several processes only the first one tracks and prints.
     """
     is_first = fabric.global_rank == 0
     fingerprint = sha256_json({"stage": stage, "inputs": inputs, "settings": settings})
@@ -114,7 +115,7 @@ def tracked_run(
             fabric, store, observers, interruption, stop.exists, console, tracker, fingerprint
         )
         stop.unlink(missing_ok=True)
-        if interruption.signal is not None:  # it came after the last step that would have seen it
+        if interruption.signal:  # received after the last step polled it
             raise_interrupted(
                 interruption.signal, "training is done and saved; run the same command to continue"
             )

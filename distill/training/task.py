@@ -78,7 +78,9 @@ class TrainerSettings:
     )  # prefix of parameters: factor of the learning rate
     validate_initial: bool = False  # validate the initial weights, too: they may be the best
     average: float = 0.0  # decay of the weights' moving average, which is validated and kept; 0: the weights themselves
-    average_power: int = 3  # early in training a step has a weight of its number to the power of this minus 1
+    average_power: int = (
+        3  # early in training a step has a weight of its number to the power of this minus 1
+    )
     least_gain: float = 0.0  # share of the initial held-out loss that the first epoch gains, or it is the last; 0: any
     budget_seconds: float = 0.0  # that training may take, over all interruptions; 0: any
 

@@ -66,11 +66,11 @@ def track_audition(
 class Tracker:
     """An MLflow run, and the observer that it is filled by; it begins with the first call that a store takes.
 
-    As a context it is FINISHED when it ends, KILLED when it is interrupted, FAILED otherwise. With `root` None there is a
-    run only where MLFLOW_TRACKING_URI names a store; with `active` False there is no run. `about` are parameters that
-    say what it is made of and do not decide its result; `derived` are values of `params` that follow from others. The first
-    failure is logged as a warning with its cause. A store that failed is left alone for a minute; metrics are kept for it
-    until then.
+    As a context it is FINISHED when it ends, KILLED when it is interrupted, FAILED otherwise. With `root` None there
+    is a run only where MLFLOW_TRACKING_URI names a store; with `active` False there is no run. `about` are parameters
+    that say what it is made of and do not decide its result; `derived` are values of `params` that follow from
+    others. The first failure is logged as a warning with its cause. A store that failed is left alone for a minute;
+    metrics are kept for it until then.
     """
 
     def __init__(
@@ -232,7 +232,8 @@ class Tracker:
         return list(self._client.search_runs([experiment], query, max_results=1))
 
     def _name(self, experiment: str) -> str:
-        """Name of a run: differences from the first run of the stage, stage and experiment; else stage and fingerprint.
+        """Name of a run: differences from the first run of the stage, stage and experiment; else stage and
+        fingerprint.
 
         MLflow's tables show twenty characters of it: what was asked for is first, what follows from that is last.
         """

@@ -123,7 +123,8 @@ def keep_lock(folder: Path) -> None:
 
 
 def mend(folder: Path) -> str:
-    """Repair DVC's files, and `dvc.lock` from its copy in `folder`. Returns a remark on `dvc.lock` if repaired, or "".
+    """Repair DVC's files, and `dvc.lock` from its copy in `folder`. Returns a remark on `dvc.lock` if repaired, or
+    "".
 
     On a drive without file locks, configures DVC to use hard links. Raises DistillError if the drive has neither.
     """
@@ -191,7 +192,8 @@ def _lock_by_links() -> None:
 
 
 def _remove_half_copies() -> None:
-    """Remove partial copies in DVC's cache and next to results, which can be as large as a model; `dvc gc` keeps them.
+    """Remove partial copies in DVC's cache and next to results, which can be as large as a model; `dvc gc` keeps
+    them.
 
     Does nothing while another DVC process holds the lock, as it may be copying.
     """

@@ -12,8 +12,8 @@ from stages.running import PARAMS
 def lead_to_recordings(project: Path, folder: str) -> None:
     """Link recordings of `folder`, a path relative to project and copy, that the copy lacks. Raises AudioError.
 
-    The copy's git must ignore the links: otherwise DVC commits them with the experiment, and `dvc exp apply` overwrites
-    the recordings with links.
+    The copy's git must ignore the links: otherwise DVC commits them with the experiment, and `dvc exp apply`
+    overwrites the recordings with links.
     """
     copy = next(
         parent for parent in (Path.cwd(), *Path.cwd().parents) if (parent / ".git").exists()
