@@ -354,8 +354,17 @@ def test_a_project_that_was_moved_or_copied_has_an_experiment_of_its_own_and_is_
 ) -> None:
     first, moved, copied = tmp_path / "a b/first", tmp_path / "Stücke 1/moved", tmp_path / "copied"
 
-    def train(root: Path, fingerprint: str) -> set[str]:
-        """Train, and return what the model files of the experiment's runs contain."""
+    def client(root: Path) -> Any:
+        return client_of(f"sqlite:///{root / 'mlflow.db'}")
+
+    def models(root: Path, experiment: str) -> set[str]:
+        """What the model files of the runs of an experiment contain."""
+        store = client(root)
+        runs = store.search_runs([store.get_experiment_by_name(experiment).experiment_id])
+        return {Path(store.download_artifacts(run.info.run_id, "model/tiny.distill")).read_text() for run in runs}
+
+    def train(root: Path, fingerprint: str) -> list[str]:
+        """Train, and return the warnings. The model file is in the project."""
         caplog.clear()
         model = tmp_path / "tiny.distill"
         model.write_text(fingerprint)
@@ -365,40 +374,31 @@ def test_a_project_that_was_moved_or_copied_has_an_experiment_of_its_own_and_is_
         newest = client(root).get_model_version_by_alias("tiny", "newest")
         source = Path(url2pathname(urlsplit(newest.source).path))
         assert source.resolve() == root / "mlruns" / newest.run_id / "artifacts/model"
-        return models(root, "distill")
-
-    def client(root: Path) -> Any:
-        return client_of(f"sqlite:///{root / 'mlflow.db'}")
-
-    def models(root: Path, experiment: str) -> set[str]:
-        store = client(root)
-        runs = store.search_runs([store.get_experiment_by_name(experiment).experiment_id])
-        return {Path(store.download_artifacts(run.info.run_id, "model/tiny.distill")).read_text() for run in runs}
+        return warnings_of(caplog)
 
     first.mkdir(parents=True)
     shutil.copy(database, first)
-    assert train(first, "f00d") == {"f00d"}
+    assert train(first, "f00d") == []
     moved.parent.mkdir()
     first.rename(moved)
     page_command(moved, 5000)
-    link = f"`ln -s '{moved}' '{first}'` shows the files of earlier runs, too"
-    assert [warning.endswith(link) for warning in warnings_of(caplog)] == [True]
-    assert train(moved, "cafe") == {"cafe"}
-    assert [warning.endswith(link) for warning in warnings_of(caplog)] == [True]
+    (warning,) = warnings_of(caplog)
+    assert warning.endswith(f"`ln -s '{moved}' '{first}'` shows the files of earlier runs, too")
+    assert train(moved, "cafe") == [warning]
     assert not first.exists()
     first.symlink_to(moved)
-    assert models(moved, f"distill in {(first / 'mlruns').as_uri()}") == {"f00d"}
+    assert (models(moved, "distill"), models(moved, f"distill in {moved}")) == ({"f00d"}, {"cafe"})
     shutil.copytree(moved, copied)
-    assert train(copied, "beef") == {"beef"}
-    assert train(moved, "babe") == {"cafe", "babe"}
-    assert warnings_of(caplog) == []
+    assert len(train(copied, "beef")) == 1
+    assert train(moved, "babe") == []
+    assert (models(copied, f"distill in {copied}"), models(moved, f"distill in {moved}")) == (
+        {"beef"},
+        {"cafe", "babe"},
+    )
     first.unlink()
     moved.rename(first)
-    assert train(first, "face") == {"f00d", "face"}
-    first.rename(moved)
-    first.symlink_to(moved)
-    assert train(moved, "fade") == {"f00d", "face", "fade"}
-    assert warnings_of(caplog) == []
+    assert train(first, "face") == []
+    assert models(first, "distill") == {"f00d", "face"}
 
 
 def test_a_store_that_the_environment_names_is_left_as_it_is(
@@ -446,7 +446,7 @@ def test_the_experiment_that_the_environment_names_is_used_by_name_and_by_id(
     moved = root.rename(root.with_name("moved"))
     train(moved, "f4", MLFLOW_EXPERIMENT_NAME="team-a")
     train(moved, "f5")
-    assert [fingerprints(moved, name) for name in ("distill", "team-a")] == [{"f5"}, {"f4"}]
+    assert [fingerprints(moved, f"{name} in {moved}") for name in ("distill", "team-a")] == [{"f5"}, {"f4"}]
 
 
 def test_the_address_of_the_page_is_that_of_the_table_of_the_best_once_there_is_a_run(root: Path) -> None:
