@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from distill.storage.files import atomic_path
 
@@ -43,8 +45,8 @@ def database_of(uri: str) -> Path | None:
 def client_of(uri: str) -> Any:
     """MLflow's client of a store, whose SQLite file is made first if it is missing. Raises what MLflow raises.
 
-    The file appears whole or not at all: MLflow creates it table by table, does not repair a partial one, and does not
-    wait for another process that creates it.
+    The file appears whole or not at all: MLflow creates it table by table, does not repair a partial one, and does
+    not wait for another process that creates it.
     """
     database = database_of(uri)
     if database is not None and not database.exists():
@@ -99,13 +101,11 @@ def experiment_of(client: Any, root: Path) -> str:
 
 def warn_of_move(experiment: Any, root: Path) -> bool:
     """Whether an experiment has its artefacts where this project was before it was moved; if so, say what to do."""
-    from mlflow.utils.file_utils import local_file_uri_to_path
-
     location = experiment.artifact_location
     is_chosen = named_store() or os.environ.get("MLFLOW_EXPERIMENT_ID")
     if is_chosen or not re.fullmatch("file:.*/mlruns", location):
         return False
-    before = Path(local_file_uri_to_path(location)).parent
+    before = Path(url2pathname(urlsplit(location).path)).parent
     is_elsewhere = before.resolve() != root.resolve()
     if is_elsewhere:
         logger.warning(
@@ -176,7 +176,7 @@ def dataset_of(about: Mapping[str, Any]) -> Any:
     """MLflow's record of a corpus, from the parameters `about` of a run."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    counts = {name: about[name] for name in ("recordings", "sample_rate") if name in about}
+    counts = {name: about[name] for name in ("recordings", "sample_rate")}
     corpus = Dataset(
         name=Path(about["corpus.path"]).name,
         digest=about["corpus_sha256"],

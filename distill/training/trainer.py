@@ -40,14 +40,14 @@ B = TypeVar("B")
 
 @dataclass
 class TrainerState:
-    """State of the training loop, stored in checkpoints beside the tensors. Epochs are positions in `history`, from 0."""
+    """State of the training loop, which checkpoints store with the tensors. Epochs count from 0, as in `history`."""
 
     step: int = 0  # batches since the start of training
     history: list[dict[str, float]] = field(default_factory=list)  # a row per epoch
     sums: dict[str, float] = field(default_factory=dict)  # of the losses of the current epoch
     counted_steps: int = 0  # steps whose losses are in `sums`
     time_share: float = 0.0  # fraction of the time budget that is spent
-    # The initial weights: their metrics, empty if not validated or not finite, and their losses on parts of held-out sound.
+    # Metrics of the initial weights, empty if not validated or not finite, and their losses on parts of held-out sound.
     start: dict[str, float] = field(default_factory=dict)
     start_losses: list[float] = field(default_factory=list)
     best_epoch: int = -1  # -1 stands for the initial weights
@@ -168,8 +168,8 @@ class Trainer(Generic[B]):
         remarks = {
             f"stopped as asked after {epochs} epochs; {kept}": self.distributed.cancelled,
             kept_weights(0, epochs): state.best_epoch < 0 and epochs,
-            f"training is left out, as its first epoch lowered the held-out loss by less than {self.settings.least_gain:.2g} "
-            "of it (least_gain); with a number of epochs it is not": self._is_left_out,
+            "training is left out, as its first epoch lowered the held-out loss by less than "
+            f"{self.settings.least_gain:.2g} of it (least_gain); with a number of epochs it is not": self._is_left_out,
             f"the budget of {minutes:g} minutes ended training in epoch {epochs}; {kept}": state.out_of_time,
             "held-out loss still fell when training ended: more epochs or minutes may be better": still_falling,
             "warning: training diverged again after three rollbacks and ended with the best weights before; lower the "
@@ -201,7 +201,7 @@ class Trainer(Generic[B]):
 
     @property
     def _is_left_out(self) -> bool:
-        """Whether training ends after its first epoch, which gained less than `least_gain`: its weights are not kept."""
+        """Whether the first epoch gained less than `least_gain`: then training ends and its weights are not kept."""
         least, history = self.settings.least_gain, self.state.history
         start = self.state.start.get("val_loss", math.inf)
         return least > 0 and len(history) == 1 and history[0]["val_loss"] > (1 - least) * start
@@ -402,8 +402,8 @@ class Trainer(Generic[B]):
         )
         if others:
             raise DistillError(
-                f"{store.folder}: expected the checkpoints of the first process for all {processes} of them, found others "
-                f"or none for {others}; run it on all computers in one folder that they share"
+                f"{store.folder}: expected the checkpoints of the first process for all {processes} of them, found "
+                f"others or none for {others}; run it on all computers in one folder that they share"
             )
         if state:
             self.state = TrainerState(**{**state, "detector": SpikeDetector(**state["detector"])})
