@@ -184,8 +184,8 @@ def _lock_by_links() -> None:
         HELD.hardlink_to(HELD.parents[1] / "config")
     except OSError as error:
         raise DistillError(
-            f"{HELD}: expected a drive with locks or hard links, which DVC needs, found neither ({error.strerror}); move "
-            "the project to another drive, or learn a folder with `distill train`"
+            f"{HELD}: expected a drive with locks or hard links, which DVC needs, found neither ({error.strerror}); "
+            "move the project to another drive, or learn a folder with `distill train`"
         ) from error
     HELD.unlink()
     run_dvc("config", "--local", "core.hardlink_lock", "true")
