@@ -151,11 +151,27 @@ def test_a_callback_gets_the_public_events() -> None:
     assert got == [WATCH, ROLLBACK, PRIOR_EPOCH]
 
 
+def client(root: Path) -> Any:
+    """MLflow's client of the store in a folder."""
+    return client_of(f"sqlite:///{root / 'mlflow.db'}")
+
+
+def runs_of(root: Path, experiment: str = "distill") -> list[Any]:
+    """Runs of an experiment, the first one first."""
+    number = client(root).get_experiment_by_name(experiment).experiment_id
+    return list(client(root).search_runs([number], order_by=["start_time ASC"]))
+
+
+def record(root: Path, fingerprint: str, **more: Any) -> None:
+    """Record a training without events."""
+    with Tracker(root, "train_prior", fingerprint, **more):
+        pass
+
+
 def stored(root: Path) -> tuple[Any, Any]:
     """MLflow's client of the store in a folder, and the one run in it."""
-    store = client_of(f"sqlite:///{root / 'mlflow.db'}")
-    (run,) = store.search_runs([store.get_experiment_by_name("distill").experiment_id])
-    return store, run
+    (run,) = runs_of(root)
+    return client(root), run
 
 
 def test_a_run_holds_tags_params_metrics_remarks_and_artefacts(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,19 +234,16 @@ def test_the_names_of_runs_begin_with_what_differs_from_the_first_and_was_asked_
         monkeypatch.setenv("DVC_EXP_NAME", experiment)
         about = {**ABOUT, **{key: value for key, value in changed.items() if key in ABOUT}}
         params = {**settings, **{key: value for key, value in changed.items() if key not in ABOUT}}
-        with Tracker(root, "train_prior", f"f00d{number}", params, about=about, derived={"batch"}):
-            named.append(expected)
-    store = client_of(f"sqlite:///{root / 'mlflow.db'}")
-    runs = store.search_runs([store.get_experiment_by_name("distill").experiment_id], order_by=["start_time ASC"])
-    assert [run.info.run_name for run in runs] == named
+        record(root, f"f00d{number}", params=params, about=about, derived={"batch"})
+        named.append(expected)
+    assert [run.info.run_name for run in runs_of(root)] == named
 
 
 def test_a_run_gets_the_model_and_every_audition_of_it(root: Path) -> None:
     model, sounds = root / "demo.distill", root / "sounds"
     model.write_text("a model")
     sounds.mkdir()
-    with Tracker(root, "train_prior", "f00d", {"epochs": 3}):
-        pass
+    record(root, "f00d")
     for _ in range(2):
         track_model(root, "f00d", model)
     for number in range(2):
@@ -265,11 +278,10 @@ def test_without_a_root_or_where_it_is_not_active_nothing_is_tracked(
 
 
 def test_an_interrupted_run_is_marked_killed_and_goes_on(root: Path) -> None:
-    with pytest.raises(Interrupted), Tracker(root, "train_vqvae", "cafe", {}):
+    with pytest.raises(Interrupted), Tracker(root, "train_prior", "cafe"):
         raise Interrupted("interrupted by SIGINT")
     assert stored(root)[1].info.status == "KILLED"
-    with Tracker(root, "train_vqvae", "cafe", {}):
-        pass
+    record(root, "cafe")
     assert stored(root)[1].info.status == "FINISHED"
 
 
@@ -318,16 +330,11 @@ def test_a_run_begins_late_where_the_store_is_broken_at_first(
 
 
 def test_an_experiment_that_was_deleted_is_restored_and_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with Tracker(root, "train_vqvae", "cafe", {"a": 1}):
-        pass
+    record(root, "cafe")
     store, run = stored(root)
     store.delete_experiment(run.info.experiment_id)
-    with caplog.at_level(logging.WARNING), Tracker(root, "train_vqvae", "f00d", {"a": 1}):
-        pass
-    assert {run.data.tags["distill.fingerprint"] for run in store.search_runs([run.info.experiment_id])} == {
-        "cafe",
-        "f00d",
-    }
+    record(root, "f00d")
+    assert [run.data.tags["distill.fingerprint"] for run in runs_of(root)] == ["cafe", "f00d"]
     (warning,) = warnings_of(caplog)
     assert warning == "MLflow: the experiment distill was deleted; it is restored with its runs, to record this one"
 
@@ -357,22 +364,19 @@ def test_a_project_that_was_moved_or_copied_has_an_experiment_of_its_own_and_is_
     """A store that the environment names is left as it is."""
     first, moved, copied = tmp_path / "a b/first", tmp_path / "Stücke 1/moved", tmp_path / "copied"
 
-    def client(root: Path) -> Any:
-        return client_of(f"sqlite:///{root / 'mlflow.db'}")
-
     def models(root: Path, experiment: str) -> set[str]:
         """What the model files of the runs of an experiment contain."""
-        store = client(root)
-        runs = store.search_runs([store.get_experiment_by_name(experiment).experiment_id])
-        return {Path(store.download_artifacts(run.info.run_id, "model/tiny.distill")).read_text() for run in runs}
+        files = [
+            client(root).download_artifacts(run.info.run_id, "model/tiny.distill") for run in runs_of(root, experiment)
+        ]
+        return {Path(file).read_text() for file in files}
 
     def train(root: Path, fingerprint: str) -> list[str]:
         """Train, and return the warnings. The model file is in the project."""
         caplog.clear()
         model = tmp_path / "tiny.distill"
         model.write_text(fingerprint)
-        with Tracker(root, "train_prior", fingerprint, {"a": 1}):
-            pass
+        record(root, fingerprint)
         track_model(root, fingerprint, model)
         newest = client(root).get_model_version_by_alias("tiny", "newest")
         source = Path(url2pathname(urlsplit(newest.source).path))
@@ -393,8 +397,7 @@ def test_a_project_that_was_moved_or_copied_has_an_experiment_of_its_own_and_is_
     assert (models(moved, "distill"), models(moved, f"distill in {moved}")) == ({"f00d"}, {"cafe"})
     shutil.copytree(moved, copied)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copied / 'mlflow.db'}")
-    with Tracker(copied, "train_prior", "a11"):
-        pass
+    record(copied, "a11")
     assert len(client(copied).search_experiments()) == 3
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert len(train(copied, "beef")) == 1
@@ -413,26 +416,18 @@ def test_the_experiment_that_the_environment_names_is_used_by_name_and_by_id(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An id that the store does not have is said, and training goes on."""
-    store = client_of(f"sqlite:///{root / 'mlflow.db'}")
-    by_id = store.create_experiment("team-b")
-
-    def train(folder: Path, fingerprint: str, **named: str) -> None:
-        for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
-            monkeypatch.setenv(name, named.get(name, ""))
-        with Tracker(folder, "train_prior", fingerprint, {"a": 1}):
-            pass
-
-    def fingerprints(folder: Path, name: str) -> set[str]:
-        client = client_of(f"sqlite:///{folder / 'mlflow.db'}")
-        runs = client.search_runs([client.get_experiment_by_name(name).experiment_id])
-        return {run.data.tags["distill.fingerprint"] for run in runs}
-
-    train(root, "f0")
-    train(root, "f1", MLFLOW_EXPERIMENT_NAME="team-a")
-    train(root, "f2", MLFLOW_EXPERIMENT_NAME="team-a", MLFLOW_EXPERIMENT_ID=by_id)
-    assert [fingerprints(root, name) for name in ("distill", "team-a", "team-b")] == [{"f0"}, {"f1"}, {"f2"}]
+    by_id = client(root).create_experiment("team-b")
+    for fingerprint, name, number in (("f0", "", ""), ("f1", "team-a", ""), ("f2", "team-a", by_id)):
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", name)
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", number)
+        record(root, fingerprint)
+    found = [
+        [run.data.tags["distill.fingerprint"] for run in runs_of(root, n)] for n in ("distill", "team-a", "team-b")
+    ]
+    assert found == [["f0"], ["f1"], ["f2"]]
     caplog.clear()
-    train(root, "f3", MLFLOW_EXPERIMENT_ID="987")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "987")
+    record(root, "f3")
     (warning,) = warnings_of(caplog)
     assert "No Experiment with id=987 exists" in warning
     assert warning.endswith("training continues without it")
