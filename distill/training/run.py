@@ -61,9 +61,9 @@ class Run:
         for observer in self.observers:
             observer(event)
 
-    def keep(self, artifact: Path, figures: Mapping[str, float], about: Mapping[str, Any]) -> None:
+    def keep(self, artifact: Path, metrics: Mapping[str, float], about: Mapping[str, Any]) -> None:
         """Send the written artefact and the metrics of its weights to MLflow, and previews to the status folder."""
-        self.tracker.kept(figures, about)
+        self.tracker.log_best(metrics, about)
         for name in (WEIGHTS, "config.json", "history.parquet"):
             self.tracker.artifact(artifact / name, "checkpoint")
         if (artifact / "previews").is_dir():

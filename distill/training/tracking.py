@@ -46,7 +46,7 @@ def track_model(root: Path | None, fingerprint: str, model: Path) -> None:
 def track_audition(
     root: Path | None,
     fingerprint: str,
-    figures: Mapping[str, float],
+    metrics: Mapping[str, float],
     settings: Mapping[str, Any],
     folder: Path,
 ) -> None:
@@ -55,7 +55,7 @@ def track_audition(
     Auditions of a run are numbered. The number names the folder and the tag of each, and is the step of its metrics.
     """
     tracker = FinishedRun(root, "train_prior", fingerprint)
-    tracker.attempt(lambda: tracker.audition(figures, settings, folder))
+    tracker.attempt(lambda: tracker.audition(metrics, settings, folder))
 
 
 class Tracker:
@@ -177,10 +177,10 @@ class Tracker:
         log = "log_artifacts" if path.is_dir() else "log_artifact"
         self.attempt(lambda: getattr(self._client, log)(self._run_id, str(path), folder or None))
 
-    def kept(self, figures: Mapping[str, float], about: Mapping[str, Any]) -> None:
+    def log_best(self, metrics: Mapping[str, float], about: Mapping[str, Any]) -> None:
         """Add the metrics of the kept weights, as `best/...` at their epoch, and parameters known only at the end."""
         self.metrics(
-            {f"best/{name}": value for name, value in figures.items()}, int(figures["epoch"])
+            {f"best/{name}": value for name, value in metrics.items()}, int(metrics["epoch"])
         )
         self.attempt(lambda: self._log_params(about))
 
@@ -299,14 +299,14 @@ class FinishedRun(Tracker):
         self._client.set_registered_model_alias(name, "newest", version.version)
 
     def audition(
-        self, figures: Mapping[str, float], settings: Mapping[str, Any], folder: Path
+        self, metrics: Mapping[str, float], settings: Mapping[str, Any], folder: Path
     ) -> None:
         """See `track_audition`. Raises what MLflow raises."""
         number = len(self._client.list_artifacts(self._run_id, "audition"))
         self._client.log_artifacts(self._run_id, str(folder), f"audition/{number}")
         text = " ".join(f"{name}={value}" for name, value in settings.items())
         self._client.set_tag(self._run_id, f"distill.audition.{number}", text)
-        self.metrics({f"audition/{name}": value for name, value in figures.items()}, number)
+        self.metrics({f"audition/{name}": value for name, value in metrics.items()}, number)
         self.flush()
 
 

@@ -387,7 +387,10 @@ class Trainer(Generic[B]):
         """Write a checkpoint, in the first process alone."""
         began = time.monotonic()
         if self.services.is_first:
-            kept = {**_named("best.", self.best_tensors), **_named("snapshot.", self._snapshot)}
+            kept = {
+                **_prefixed("best.", self.best_tensors),
+                **_prefixed("snapshot.", self._snapshot),
+            }
             self.services.store.save({**self.optimizer_step.tensors(), **kept}, asdict(self.state))
         self._saved = time.monotonic()
         self._save_seconds = self._saved - began
@@ -433,5 +436,5 @@ def is_falling(losses: Sequence[float]) -> bool:
     return last > 0 and min(losses) < 0.995 * min(losses[:-last])
 
 
-def _named(prefix: str, tensors: Tensors) -> Tensors:
+def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
     return {prefix + key: value for key, value in tensors.items()}

@@ -180,7 +180,7 @@ def test_a_run_holds_tags_params_metrics_remarks_and_artefacts(root: Path, monke
     (root / "note.txt").write_text("hello")
     with Tracker(root, "train_prior", "f00d", {"epochs": 3}, about=ABOUT) as tracker:
         send(tracker, START, step(3), step(10), WATCH, EPOCH, PRIOR_EPOCH, CODEC_EPOCH, ROLLBACK, END)
-        tracker.kept({"val_loss": 1.5, "epoch": 1}, {"codec_sha256": "beef"})
+        tracker.log_best({"val_loss": 1.5, "epoch": 1}, {"codec_sha256": "beef"})
         tracker.metrics({"val_loss": 1.25, "broken": float("nan")}, 3)
         tracker.artifact(root / "note.txt", "checkpoint")
         watching = threading.enumerate()
@@ -436,7 +436,7 @@ def test_the_experiment_that_the_environment_names_is_used_by_name_and_by_id(
 def test_the_address_of_the_page_is_that_of_the_table_of_the_best_once_there_is_a_run(root: Path) -> None:
     assert runs_address(root, 5001) == "http://127.0.0.1:5001"
     with Tracker(root, "train_prior", "f00d", {"a": 1}) as tracker:
-        tracker.kept({"val_bits_per_second": 9.0, "val_perplexity": 4.0, "epoch": 1}, {})
+        tracker.log_best({"val_bits_per_second": 9.0, "val_perplexity": 4.0, "epoch": 1}, {})
         tracker.metrics({f"audition/{verdict}": 1.0 for verdict in ("new", "close", "copies")}, 0)
     store, run = stored(root)
     number = run.info.experiment_id
