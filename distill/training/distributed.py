@@ -47,8 +47,7 @@ def usual_tensors() -> Iterator[None]:
 
 
 def make_fabric(execution: Execution) -> "Fabric":
-    """Make a Fabric with the device and precision of `execution`; under `torchrun` it is one process of several
-    (DDP).
+    """Make a Fabric with the device and precision of `execution`; under `torchrun`, with DDP over its processes.
 
     Raises ParamsError if the device is missing.
     """
