@@ -91,7 +91,7 @@ def _check_what_no_stage_says(params: Params) -> None:
     """Raise an error for known causes that end DVC without a stage: store, full disk, busy DVC, killed process."""
     if is_url(params.corpus.path):
         list_recordings(open_source(params.corpus.path))
-    if shutil.disk_usage(Path()).free < 1 << 20:  # bytes; less counts as full
+    if shutil.disk_usage(Path()).free < 1 << 20:  # bytes; below this it counts as full
         raise DistillError(
             "disk: expected room for what DVC keeps, found it full; free some space and run again"
         )

@@ -23,7 +23,7 @@ REGISTRY = "corpora"  # a file for each corpus; model files hold no paths, as th
 
 @dataclass(frozen=True)
 class PipelineFolders:
-    """Folders of the artefacts, the file of the split, and folders in which unfinished work is kept."""
+    """Folders of the artefacts, the file of the split, and folders of unfinished work."""
 
     corpus: Path
     vqvae: Path

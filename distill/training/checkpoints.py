@@ -45,8 +45,8 @@ class CheckpointStore:
     """Checkpoints of a training, in a folder named by the fingerprint of its inputs and settings.
 
     Each checkpoint is one complete safetensors file, without pickle: tensors, among them the best weights so far, and
-    JSON values in the header. Training resumes from the newest; delete newer ones to go back to an earlier one.
-    `keep` and `kept` store other slow work of the training in the same folder, by name and in the same format.
+    JSON values in the header. Training resumes from the newest; to go back to an earlier checkpoint, delete the newer
+    files. `keep` and `kept` store other slow work of the training in the same folder, by name and in the same format.
     """
 
     def __init__(self, folder: Path) -> None:

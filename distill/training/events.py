@@ -113,8 +113,8 @@ class Epoch:
 class VQStepMetrics:
     """An optimiser step of the codec.
 
-    `step` of `total_steps` counts from 1 in the epoch, `overall_step` over the whole training. `codebook_health` is
-    that of the last complete epoch, {} in the first.
+    `step` of `total_steps` counts from 1 in the epoch, `overall_step` over the whole training. `codebook_health`
+    describes the last complete epoch, {} in the first.
     """
 
     epoch: int
@@ -202,7 +202,7 @@ class PriorMemoryMetrics:
 
 @dataclass(frozen=True)
 class PriorTrainingCompleteEvent:
-    """End of the training of a prior. `best_perplexity` is that of the kept weights."""
+    """End of the training of a prior. `best_perplexity` belongs to the kept weights."""
 
     final_train_loss: float
     final_val_loss: float
@@ -252,8 +252,8 @@ class RollbackEvent:
 class TrainingResult:
     """Result of a training, and its last event.
 
-    `best_tensors` is the state dict of the best epoch, `last_tensors` that of the last step, not averaged. Epochs
-    count from 1 here and in all files; a `best_epoch` of 0 stands for the initial weights. `start_metrics` are
+    `best_tensors` is the state dict of the best epoch; `last_tensors` is the one after the last step, not averaged.
+    Epochs count from 1 here and in all files; a `best_epoch` of 0 stands for the initial weights. `start_metrics` are
     theirs, empty if they were not validated. `history` has a row per epoch. `counts` are metrics of the training
     itself, such as the number of rollbacks, and `remarks` are sentences for the user.
     """
@@ -283,7 +283,7 @@ class TrainingResult:
 
     @property
     def summary(self) -> str:
-        """Which weights are kept, their losses, and the losses of the last epoch, as one line."""
+        """The kept weights with their losses, and the losses of the last epoch, as one line."""
         best, text = self.best_metrics, kept_weights(self.best_epoch, len(self.history))
         if self.best_epoch:
             text += f", loss {best['train_loss']:.3f}"
@@ -294,7 +294,7 @@ class TrainingResult:
 
 
 def kept_weights(best_epoch: int, epochs: int) -> str:
-    """Say which weights a training kept: those of its best epoch, or for epoch 0 the initial weights."""
+    """Say which weights a training kept: its best epoch, or for epoch 0 the initial weights."""
     if best_epoch:
         return f"best epoch {best_epoch} of {epochs}"
     better = f"no epoch of {epochs} was better on held-out recordings by enough"

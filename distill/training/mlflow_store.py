@@ -69,7 +69,7 @@ def _client(uri: str) -> Any:
 
 
 def find_experiment(client: Any, root: Path) -> Any:
-    """Find the experiment: that of MLFLOW_EXPERIMENT_ID if set, else by name; None before the first run.
+    """Find the experiment by MLFLOW_EXPERIMENT_ID if set, else by name; None before the first run.
 
     Raises what MLflow raises, for example for an id that the store does not have.
     """
@@ -80,7 +80,7 @@ def find_experiment(client: Any, root: Path) -> Any:
 
 
 def experiment_of(client: Any, root: Path) -> str:
-    """Id of the experiment for new runs, which is made if there is none. Raises what MLflow raises.
+    """Id of the experiment for new runs, which is made if necessary. Raises what MLflow raises.
 
     MLflow notes absolute paths of artefacts and cannot change them. So a project that was moved or copied begins
     another experiment, named by its folder, to have the artefacts of new runs in the project.

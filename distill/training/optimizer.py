@@ -36,9 +36,9 @@ class OptimizerStep:
 
     `wrapped` is Fabric's wrapper, through which losses are computed. `average` maps parameter names to averages; it
     is empty if `settings.average` is 0. The average is exponential (Polyak and Juditsky 1992). Early in training its
-    decay is lower, that of a polynomial average (Shamir and Zhang 2013, arXiv 1212.1824). With an `average_power` of
-    3 the last third of the steps has 70 % of the weight; with 1 all steps have the same weight, and the initial
-    weights count as two steps.
+    decay is lower, as in a polynomial average (Shamir and Zhang 2013, arXiv 1212.1824). With an `average_power` of 3
+    the last third of the steps has 70 % of the weight; with 1 all steps have the same weight, and the initial weights
+    count as two steps.
     """
 
     def __init__(self, model: nn.Module, settings: TrainerSettings, fabric: Fabric) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from distill.training.events import WatchMetrics
 
 MAX_ROLLBACKS = 3
-MAX_BAD_STEPS = 3  # so many steps in a row with NaN or infinity cause a rollback; fewer are skipped
+MAX_BAD_STEPS = 3  # NaN or infinite steps in a row that cause a rollback; fewer are skipped
 EARLY_PROBES = frozenset({1, 2, 3, 4, 8, 16, 32})  # steps, so that short trainings are probed
 EARLY_ALLOWANCE = 7.5  # divided by the number of steps: the rise allowed early in training
 WATCH_STEPS = 50  # between the later probes

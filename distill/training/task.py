@@ -1,4 +1,4 @@
-"""What differs between trainings: the task and its settings."""
+"""Parts that differ between trainings: the task and its settings."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence

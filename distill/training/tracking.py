@@ -62,7 +62,7 @@ class Tracker:
     """Observer that records a training as an MLflow run, which begins as soon as the store accepts a call.
 
     Used as a context, it ends the run as FINISHED, as KILLED if interrupted, or as FAILED. Without `root` there is a
-    run only if MLFLOW_TRACKING_URI names a store; without `active` there is none. `about` holds parameters that
+    run only if MLFLOW_TRACKING_URI names a store; without `active` there is no run. `about` holds parameters that
     describe the inputs and do not decide the result. `derived` names the values of `params` that follow from others.
     The first failure is logged as a warning with its cause. After a failure the store is not called for a minute, and
     metrics wait.
@@ -235,7 +235,7 @@ class Tracker:
         """Name of the run: its settings that differ from the first run of the stage, the stage and the experiment.
 
         Without differences it ends with the fingerprint. MLflow's tables show twenty characters, so chosen settings
-        come before derived ones.
+        come before derived settings.
         """
         named = [
             self.stage,
@@ -279,7 +279,7 @@ class FinishedRun(Tracker):
     """The newest run of a finished training, to add what was made of its result."""
 
     def _begin(self, experiment: str) -> None:
-        """Find the run. If there is none, nothing is tracked."""
+        """Find the run. Without it nothing is tracked."""
         for run in self._earlier(experiment):
             self._run_id = run.info.run_id
         if not self._run_id:
