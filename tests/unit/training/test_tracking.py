@@ -391,6 +391,10 @@ def test_a_project_that_was_moved_or_copied_has_an_experiment_of_its_own_and_is_
     page_command(moved, 5000)
     (warning,) = warnings_of(caplog)
     assert warning.endswith(f"`ln -s '{moved}' '{first}'` shows the files of earlier runs, too")
+    first.symlink_to(moved)  # as it says
+    page_command(moved, 5000)
+    assert warnings_of(caplog) == [warning]
+    first.unlink()
     assert train(moved, "cafe") == [warning]
     assert not first.exists()
     first.symlink_to(moved)
