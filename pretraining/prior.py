@@ -260,13 +260,13 @@ def _labels(
     rng: Generator, labels: Sequence[int], predicted: Sequence[int], known: Sequence[int]
 ) -> tuple[Tensor, list[int]]:
     """Label of each predicted recording, 0 for none, and the known recordings that tell the labels."""
-    told = [int(index) for index in known[:40]]
-    available = {labels[index] for index in told}
+    labelled = [int(index) for index in known[:40]]
+    available = {labels[index] for index in labelled}
     given = [
         labels[index] if labels[index] in available and rng.random() < 0.5 else 0
         for index in predicted
     ]
-    return torch.tensor(given), [index for index in told if labels[index] in given]
+    return torch.tensor(given), [index for index in labelled if labels[index] in given]
 
 
 def pretrain_prior(
@@ -291,7 +291,7 @@ def pretrain_prior(
             warmup_steps=50,
             patience=0,
             seed=seed,
-            rate_shares={
+            learning_rate_factors={
                 "prior.pointer_mixture.": 5.0,
                 "prior.count_experts.": 5.0,
             },  # these weights have far to go

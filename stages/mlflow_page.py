@@ -36,7 +36,8 @@ def _become_server(uri: str, port: int) -> NoReturn:
     except (MlflowException, SQLAlchemyError) as error:
         raise DistillError(
             f"{uri}: expected a store of this version of MLflow, found: {one_line(error)}; if a newer MLflow wrote it, "
-            "install that one, if an older one did, copy it and run `mlflow db upgrade` with its address, else move it away"
+            "install that one, if an older one did, copy it and run `mlflow db upgrade` with its address, else move it "
+            "away"
         ) from None
     print(f"In a few seconds MLflow shows the runs, best first, at {address}", flush=True)
     os.execv(command[0], command)
@@ -49,8 +50,8 @@ def _free_port(text: str) -> int:
         socket.create_server((HOST, int(text))).close()
     except OSError as error:
         raise DistillError(
-            f"PORT: expected a port of {HOST} that is free, found {text} taken ({error.strerror}); take another one, such "
-            f"as make mlflow PORT={int(text) % 60000 + 1}"
+            f"PORT: expected a port of {HOST} that is free, found {text} taken ({error.strerror}); take another one, "
+            f"such as make mlflow PORT={int(text) % 60000 + 1}"
         ) from None
     return int(text)
 

@@ -22,8 +22,6 @@ from stages.ops.results import pull_missing
 from stages.ops.summary import run_log, summarise
 from stages.running import AT_WORK, PARAMS, bundle_path, status_of
 
-LISTED = 10
-ROOM = 1 << 20  # bytes; a disk with less free space counts as full
 NO_PULL = "--no-pull"  # our own flag, not DVC's
 
 
@@ -93,7 +91,7 @@ def _check_what_no_stage_says(params: Params) -> None:
     """Raise an error for known causes that end DVC without a stage: store, full disk, busy DVC, killed process."""
     if is_url(params.corpus.path):
         list_recordings(open_source(params.corpus.path))
-    if shutil.disk_usage(Path()).free < ROOM:
+    if shutil.disk_usage(Path()).free < 1 << 20:  # bytes; below this it counts as full
         raise DistillError(
             "disk: expected room for what DVC keeps, found it full; free some space and run again"
         )
@@ -105,8 +103,8 @@ def _check_what_no_stage_says(params: Params) -> None:
         stage = next(iter(AT_WORK.read_text(encoding="utf-8").split()), "a stage")
         raise DistillError(
             f"{stage}: expected it to end by itself, found that it was killed or crashed; if memory ran out "
-            f"({usable_memory() >> 20} MB may be used), close other programs, or take a smaller tier or batch_size, and run "
-            "again"
+            f"({usable_memory() >> 20} MB may be used), close other programs, or take a smaller tier or batch_size, "
+            "and run again"
         )
 
 
@@ -114,8 +112,9 @@ def _refuse_unhashable(corpus: Path) -> None:
     """Raise AudioError for entries that DVC cannot hash; its own errors are unclear."""
     entries = sorted([*_unhashable(corpus), *_unseen(corpus)])
     if entries:
-        shown = "; ".join(f"{path}: {reason}" for path, reason in entries[:LISTED])
-        more = f"; and {len(entries) - LISTED} more" if len(entries) > LISTED else ""
+        listed = 10
+        shown = "; ".join(f"{path}: {reason}" for path, reason in entries[:listed])
+        more = f"; and {len(entries) - listed} more" if len(entries) > listed else ""
         raise AudioError(
             f"{PARAMS}: corpus.path: expected entries that DVC can hash, found {len(entries)} others in {corpus} "
             f"({shown}{more}); rename or remove them"

@@ -30,9 +30,7 @@ SETTINGS = Path("artifacts/settings")  # of each stage, with every `auto` resolv
 METRICS = Path("metrics")
 RUN_LOG = STATE / "stages.jsonl"
 LAUNCHED = "DISTILL_LAUNCHED"  # set in processes that a stage starts; they print errors but write no run log
-AT_WORK = (
-    STATE / "at_work.txt"
-)  # running stage and its process id; stays behind if the stage is killed
+AT_WORK = STATE / "at_work.txt"  # running stage and process id; stays if the stage is killed
 
 
 def bundle_path(params: Params) -> Path:
@@ -61,8 +59,8 @@ def replaced_by_experiment(model: Path) -> str:
     if not name or tracking_root() != Path.cwd():
         return ""
     return (
-        f"{model}: now the model of the experiment {name}; `git restore . && dvc checkout` puts back that of the last commit, "
-        "and `dvc exp run --temp` leaves it in place"
+        f"{model}: now the model of the experiment {name}; `git restore . && dvc checkout` puts back that of the last "
+        "commit, and `dvc exp run --temp` leaves it in place"
     )
 
 
@@ -77,7 +75,7 @@ def status_of(action: Callable[[], int], before: str = "") -> int:
         return action()
     except Exception as error:
         known = for_the_user(error)
-        if known is None:
+        if not known:
             raise
         print(f"{before}{known}", file=sys.stderr)
         return known.exit_code
@@ -91,9 +89,8 @@ def run_stage(name: str, body: Callable[[Params], None]) -> None:
     handler = RichHandler(console=LastingConsole(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     raise_on_signals()
-    is_first = (
-        os.environ.get("RANK", "0") == "0" and LAUNCHED not in os.environ
-    )  # once per stage, not once per process
+    has_rank_0 = os.environ.get("RANK", "0") == "0"
+    is_first = has_rank_0 and LAUNCHED not in os.environ  # once per stage, not once per process
     started, began = time.time(), time.monotonic()
     status = 1
     try:
@@ -106,11 +103,9 @@ def run_stage(name: str, body: Callable[[Params], None]) -> None:
         status = 0
     except Exception as error:
         known = for_the_user(error)
-        if known is None:
+        if not known:
             raise
-        if os.environ.get("RANK", "0") == "0" or not isinstance(
-            known, Interrupted
-        ):  # then rank 0 reports for all
+        if has_rank_0 or not isinstance(known, Interrupted):  # rank 0 reports it for all
             print(f"{name}: {known}", file=sys.stderr)
         status = known.exit_code
     except KeyboardInterrupt:

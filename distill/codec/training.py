@@ -207,7 +207,7 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
         seed=seed,
         betas=BETAS,
         warmup_steps=WARMUP_STEPS,
-        rate_shares={"encoder.": config.encoder_rate},
+        learning_rate_factors={"encoder.": config.encoder_rate},
         validate_initial=True,
         average=AVERAGE,
         average_power=1,
@@ -239,7 +239,7 @@ def _fitting(run: Run, distributed: Distributed, done: int, of: int, text: str) 
     """Show how far a codec is fitted. Raises Interrupted when asked."""
     run.console(done, of, text)
     distributed.poll(run.interruption, run.cancel)
-    if distributed.signal is not None:
+    if distributed.signal:
         raise_interrupted(distributed.signal, "before the first step; run the same command again")
 
 

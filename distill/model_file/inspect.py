@@ -79,15 +79,15 @@ def list_models(folder: Path) -> list[ListedModel]:
 
 
 def _listed(path: Path) -> ListedModel:
-    told: dict[str, Any] = {"path": str(path), "name": one_line(path.stem)}
+    listed: dict[str, Any] = {"path": str(path), "name": one_line(path.stem)}
     try:
-        told["date"] = date_of(path.stat().st_mtime)
+        listed["date"] = date_of(path.stat().st_mtime)
         metadata, tensors = read_contents(path)
     except (ArtifactError, OSError) as error:
-        return ListedModel(**told, problem=one_line(error, most=1000))
-    noted, trained = metadata.metadata, metadata.prior_metadata  # notes are of any type
+        return ListedModel(**listed, problem=one_line(error, most=1000))
+    notes, trained = metadata.metadata, metadata.prior_metadata  # notes are of any type
     recordings, tier, bits = (
-        noted.get(key) for key in ("recordings", "tier", "val_bits_per_second")
+        notes.get(key) for key in ("recordings", "tier", "val_bits_per_second")
     )
     health = [
         metadata.codebook_health_snapshot.get(f"level_{level}")
@@ -95,7 +95,7 @@ def _listed(path: Path) -> ListedModel:
     ]
     used = [level.utilization for level in health if level]
     return ListedModel(
-        **told,
+        **listed,
         recordings=recordings
         if isinstance(recordings, int) and 0 < recordings <= 1 << 31
         else None,

@@ -1,4 +1,4 @@
-"""Train a model file from recordings without DVC. Work in progress is kept in `.distill`.
+"""Train a model file from recordings without DVC, with work in progress in `.distill`.
 
 Recordings are in a folder, or at a URL such as s3://bucket/prefix.
 """
@@ -46,7 +46,7 @@ from distill.training.run import Run
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A trained model file, with the report on its corpus, as in `report.json`, and those on its training runs."""
+    """A trained model file with the report on its corpus, as in `report.json`, and its trainings."""
 
     path: Path
     corpus: dict[str, Any]
@@ -56,7 +56,7 @@ class TrainedModel:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainedPrior(PriorTraining):
-    """A trained prior with what a model file keeps besides: the codec and the reference."""
+    """A trained prior with the other parts of a model file: the codec and the reference."""
 
     bundle: Bundle  # of the codec
     reference: Reference  # without scores
@@ -64,12 +64,10 @@ class TrainedPrior(PriorTraining):
     def save(self, path: Path | str, reference: bool = True) -> BundleMetadata:
         """Write codec and prior as the model file `path`, which may be the file of the codec, and its card.
 
-        Without `reference` it holds no codes of the recordings and cannot judge new sounds. Raises DistillError.
+        Without `reference` the file holds no codes of the recordings and cannot score novelty. Raises DistillError.
         """
-        kept, curves = (
-            self.reference if reference else None,
-            curves_of(self.result.history, "prior"),
-        )
+        curves = curves_of(self.result.history, "prior")
+        kept = self.reference if reference else None
         return save_with_prior(
             Path(path), self.bundle, self.model, self.facts, curves, kept, Dates.now()
         )
@@ -86,9 +84,8 @@ def train_model(
 ) -> TrainedModel:
     """Train a codec, and with `prior` a prior, on the recordings in `folder`, and write the model file `model`.
 
-    An interrupted or killed training resumes when called again with the same folder and settings, whatever the name of
-    the model file, and ends with the same bytes; but for the date that the file holds. `executor` decodes and encodes.
-    Raises DistillError.
+    After an interruption or a kill, the same call resumes, also with another name of the model file, and ends with
+    the same bytes except the date. `executor` runs decoding and encoding. Raises DistillError.
     """
     existed = model.exists()
     with _work("train", folder, params, state) as folders:
@@ -96,32 +93,22 @@ def train_model(
             folder, folders.corpus, params.corpus, executor, kept=folders.decoded
         )
         trained = train_codec(folders.corpus, folders.vqvae, params, execution, state)
-        of_prior: list[PriorTraining] = []
+        priors: list[PriorTraining] = []
         if prior:
             codec, config = load_codec(folders.vqvae)
             code_and_split(
                 codec, config.codec_sha256, folders, params, execution, executor, config.by_label
             )
-            of_prior.append(
-                train_prior_of_codes(
-                    folders.codes, folders.split, folders.prior, params, execution, state
-                )
-            )
+            of_codes = (folders.codes, folders.split, folders.prior, params, execution, state)
+            priors.append(train_prior_of_codes(*of_codes))
         _check_still_free(model, existed)
-        model.parent.mkdir(
-            parents=True, exist_ok=True
-        )  # not before: a training that is refused leaves no folder
-        bundle_artifacts(
-            model,
-            folders.vqvae,
-            folders.prior if prior else None,
-            params.bundle.reference,
-            Dates.now(),
-        )
+        model.parent.mkdir(parents=True, exist_ok=True)  # only now, as wrong input leaves no folder
+        prior_folder = folders.prior if prior else None
+        bundle_artifacts(model, folders.vqvae, prior_folder, params.bundle.reference, Dates.now())
         remember_corpus(state, sha256_file(folders.corpus / MANIFEST), address(folder))
-        for training in (trained, *of_prior):
+        for training in (trained, *priors):
             training.clear_checkpoints()
-    return TrainedModel(model, corpus, trained, next(iter(of_prior), None))
+    return TrainedModel(model, corpus, trained, next(iter(priors), None))
 
 
 def add_prior(
@@ -135,9 +122,9 @@ def add_prior(
 ) -> PriorTraining:
     """Train a prior for the codec in `model` and write both as `output`, which may be `model` itself.
 
-    Without a `folder`, the codec's own training folder is used, if this computer has a record of it. Codec and prior
-    hold out the same recordings. An interrupted training resumes. The file holds the date. `executor` decodes and
-    encodes. Raises DistillError.
+    `folder` defaults to the recordings of the codec, if this computer has a record of their place. Codec and prior
+    hold out the same recordings. An interrupted training resumes. `executor` runs decoding and encoding. Raises
+    DistillError.
     """
     existed, bundle = output.exists(), load_bundle(model)
     data_sha256, codec_sha256 = bundle.metadata.provenance.data_sha256, bundle.metadata.codec_sha256
@@ -165,7 +152,7 @@ def add_prior(
 
 
 def _recordings_of(model: Path, data_sha256: str, state: Path) -> str:
-    """Where the training recordings of a model were on this computer. Raises ParamsError where it has no record of it."""
+    """Recorded address of a model's training recordings on this computer. Raises ParamsError without a record."""
     if recordings := find_corpus(state, data_sha256):
         return recordings
     raise ParamsError(
@@ -175,8 +162,8 @@ def _recordings_of(model: Path, data_sha256: str, state: Path) -> str:
 
 @contextmanager
 def _work(kind: str, folder: Path | str, params: Params, state: Path) -> Iterator[PipelineFolders]:
-    """Folders of a training, the same for the same recordings and settings, until it has ended well."""
-    date_now()  # refuses a wrong SOURCE_DATE_EPOCH before any work
+    """Provide the folders of a training, which are removed after success. They depend on recordings and settings."""
+    date_now()  # raises for a wrong SOURCE_DATE_EPOCH before any work
     work = state / "train" / work_key(kind, folder, params)
     with workplace(work, work.parent, state / "checkpoints", state):
         yield PipelineFolders.below(work)
@@ -184,13 +171,13 @@ def _work(kind: str, folder: Path | str, params: Params, state: Path) -> Iterato
 
 
 def work_key(kind: str, folder: Path | str, params: Params) -> str:
-    """Name of the folder of a work, whatever the model is called."""
+    """Name of the folder of a training, which does not depend on the model's name."""
     settings = params.model_dump(mode="json", exclude={"bundle": True, "corpus": {"path"}})
     return sha256_text(kind + os.fsencode(address(folder)).hex() + canonical_json(settings))[:24]
 
 
 def _check_still_free(model: Path, existed: bool) -> None:
-    """Refuse to replace a file that was not there when the training began. Raises ParamsError."""
+    """Raise ParamsError if something else has written the model file since the training began."""
     if model.exists() and not existed:
         raise ParamsError(
             f"{model}: expected no file, as when this training began, found one that something else has written; "
@@ -207,9 +194,9 @@ def train_prior(
 ) -> TrainedPrior:
     """Train a prior for the codec in a model file on a folder of recordings, without writing files.
 
-    `save` of what it returns writes it. Codec and prior hold out the same recordings, whatever the `val_fraction` of
-    `prior_config`. Setting `cancel_event` ends the training within a step with the best weights so far. Raises
-    DistillError.
+    `save` of the result writes a model file. Codec and prior hold out the same recordings, whatever the
+    `val_fraction` of `prior_config`. Setting `cancel_event` ends training within a step with the best weights so far.
+    Raises DistillError.
     """
     bundle, execution = load_bundle(Path(model_path)), execution_from_environment()
     params = _with_codec_split(
@@ -233,9 +220,9 @@ def code_folder(
     train: Callable[[Corpus], VQVAE],
     by_label: bool = False,
 ) -> PriorData:
-    """Encode the recordings in `folder` with the codec that `train` returns for them, and split them as it did.
+    """Encode the recordings in `folder`, which may be a URL, with the codec that `train` returns, and split them.
 
-    `folder` may be a URL. All files go to `work`, and may be deleted then. Raises DistillError.
+    All files are in `work`, which may be deleted afterwards. Raises DistillError.
     """
     folders, executor = PipelineFolders.below(work), Executor(execution.workers)
     ingest_folder(folder, folders.corpus, params.corpus, executor)
@@ -253,19 +240,19 @@ def code_and_split(
     executor: Executor,
     by_label: bool,
 ) -> None:
-    """Encode the corpus in `folders` and assign its recordings to training and held-out data."""
+    """Encode the corpus in `folders`, and split it into training and held-out recordings."""
     made = (folders.corpus, folders.codes, params, execution, executor, folders.coded)
     code_corpus(codec, codec_sha256, *made, by_label=by_label)
     split_codes(folders.codes, folders.split, params)
 
 
 def _is_by_label(bundle: Bundle) -> bool:
-    """Whether the split of the codec, which `_with_codec_split` has checked, is by label."""
+    """Whether the codec's split, which `_with_codec_split` has checked, is by label."""
     return bool(bundle.metadata.training_config["split"].get("by_label", False))
 
 
 def _with_codec_split(params: Params, bundle: Bundle) -> Params:
-    """`params` with what decides on the codec's corpus and its split. Raises ArtifactError."""
+    """Copy `params` with the settings of the codec's corpus and split. Raises ArtifactError."""
     held_out = bundle.metadata.training_config.get("split")
     try:
         seed, fraction = int(held_out["seed"]), float(held_out["val_fraction"])  # type: ignore[index]
@@ -275,7 +262,7 @@ def _with_codec_split(params: Params, bundle: Bundle) -> Params:
             "train the codec again with `distill train`"
         ) from error
     about = bundle.metadata
-    channels = params.corpus.channels if about.is_stereo else "mono"  # as the codec heard them
+    channels = params.corpus.channels if about.is_stereo else "mono"  # as in the codec's corpus
     decoded = {
         "sample_rate": about.spectrogram_config.sample_rate,
         "trim": about.trim,

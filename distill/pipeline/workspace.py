@@ -1,4 +1,4 @@
-"""Folders of artefacts, the lock of work in progress, and a record of where the corpora of this computer come from."""
+"""Folders of artefacts, locks of work in progress, and a record of the places of recordings on this computer."""
 
 import contextlib
 import errno
@@ -17,13 +17,13 @@ from distill.storage.files import remove_leftovers, write_bytes
 logger = logging.getLogger(__name__)
 
 LOCK = "lock"
-NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}  # of a drive that has none
-REGISTRY = "corpora"  # a file for each corpus, next to work in progress: model files are shared and hold no paths
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}  # drive without locks
+REGISTRY = "corpora"  # a file for each corpus; model files hold no paths, as they are shared
 
 
 @dataclass(frozen=True)
 class PipelineFolders:
-    """Folders of the artefacts, the file of the split, and folders of what is kept for the next try."""
+    """Folders of the artefacts, the file of the split, and folders of unfinished work."""
 
     corpus: Path
     vqvae: Path
@@ -35,17 +35,17 @@ class PipelineFolders:
 
     @classmethod
     def below(cls, folder: Path) -> "PipelineFolders":
-        """The paths below one folder."""
+        """Make the paths in one folder."""
         names = ("corpus", "vqvae", "codes", "split/split.parquet", "prior", "ingest", "coded")
         return cls(*(folder / name for name in names))
 
 
 @contextmanager
 def workplace(work: Path, *around: Path, what: str = "the same training") -> Iterator[None]:
-    """Hold the lock of `work`; on exit remove `work` and `around` where they are empty.
+    """Create `work` and hold its lock; on exit remove `work` and the folders `around` it if they are empty.
 
-    Half-deleted folders that killed processes left next to `work` are removed. The system releases the lock when the process ends.
-    Raises ParamsError where another process holds the lock, as it does `what`.
+    Removes half-deleted folders that killed processes left next to `work`. The system releases the lock when the
+    process ends. Raises ParamsError if another process holds the lock; `what` names its work.
     """
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -72,16 +72,16 @@ def workplace(work: Path, *around: Path, what: str = "the same training") -> Ite
 
 @contextmanager
 def locked(path: Path, waits: bool = False) -> Iterator[bool]:
-    """Hold the lock of a file, with `waits` once it is free. Yields False where another process holds it.
+    """Hold the lock of a file; with `waits`, wait for it. Yields False if another process holds it.
 
-    A drive without locks, as some network drives are, is a warning, and nothing is locked; nor is anything on Windows.
+    On a drive without locks, such as some network drives, nothing is locked, with a warning; nor is it on Windows.
     """
     with path.open("a") as lock:
         yield os.name == "nt" or _is_locked(lock.fileno(), path, waits)
 
 
 def _is_locked(lock: int, path: Path, waits: bool) -> bool:
-    """Lock an open file; False where another process holds it, or has ended and removed it since it was opened."""
+    """Lock an open file; False if another process holds the lock, or removed the file since it was opened."""
     import fcntl
 
     try:
@@ -97,7 +97,7 @@ def _is_locked(lock: int, path: Path, waits: bool) -> bool:
 
 
 def has_locks(folder: Path) -> bool:
-    """Whether files of a folder can be locked; True on Windows, where nobody asks."""
+    """Whether files of a folder can be locked; on Windows always True."""
     if os.name == "nt":
         return True
     import fcntl
@@ -112,22 +112,22 @@ def has_locks(folder: Path) -> bool:
 
 @cache
 def _warn_of_no_locks(folder: Path, reason: str) -> None:
-    """Say once that nothing is locked in a folder."""
+    """Warn once per folder that nothing is locked."""
     logger.warning(
-        "%s: expected a drive with locks, found: %s; nothing keeps two commands from changing the same files: run them one "
-        "after the other",
+        "%s: expected a drive with locks, found: %s; nothing keeps two commands from changing the same files: run them "
+        "one after the other",
         folder,
         reason,
     )
 
 
 def remember_corpus(state: Path, data_sha256: str, address: str) -> None:
-    """Record that the corpus with this hash was made from the recordings at an address, an absolute path or a URL."""
+    """Record the address, an absolute path or a URL, of the recordings of the corpus with this hash."""
     write_bytes(state / REGISTRY / data_sha256, os.fsencode(address))
 
 
 def find_corpus(state: Path, data_sha256: str) -> str | None:
-    """The recorded address of a corpus; None where there is no record, or the folder no longer exists."""
+    """Recorded address of a corpus; None without a record, or if the folder no longer exists."""
     try:
         address = os.fsdecode((state / REGISTRY / data_sha256).read_bytes())
     except OSError:

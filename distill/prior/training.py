@@ -130,7 +130,7 @@ def trainer_settings(
         **config.model_dump(include=same),
         betas=BETAS,
         seed=seed,
-        rate_shares={
+        learning_rate_factors={
             "pointer_mixture.": mixture_rate,
             "count_experts.": mixture_rate,
             "label": label_rate,

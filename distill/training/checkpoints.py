@@ -1,4 +1,4 @@
-"""Files of a training: a checkpoint to resume from, and in the end its artefact."""
+"""Files of a training: checkpoints to resume from, and the artefact that it ends with."""
 
 import json
 import logging
@@ -25,13 +25,7 @@ from distill.storage.tables import read_frame, write_history
 from distill.storage.weights import save_weights, tensors_sha256
 
 WEIGHTS = "model.safetensors"
-DAMAGES = (
-    OSError,
-    SafetensorError,
-    KeyError,
-    TypeError,
-    ValueError,
-)  # of reading a file that is not whole
+DAMAGES = (OSError, SafetensorError, KeyError, TypeError, ValueError)  # raised by damaged files
 CURVES = (
     "train_loss",
     "val_loss",
@@ -48,11 +42,11 @@ C = TypeVar("C", bound=Settings)
 
 
 class CheckpointStore:
-    """The newest checkpoints of a training run, in a folder named by the fingerprint of its inputs and settings.
+    """Checkpoints of a training, in a folder named by the fingerprint of its inputs and settings.
 
-    Each is one safetensors file, whole in itself: tensors, also of the best weights so far, and JSON values
-    in its header; no pickle. Training goes on from the newest: to go back to another, delete those after it. Beside them
-    lie results of slow work around the training, by name, each in a file of the same form.
+    Each checkpoint is one complete safetensors file, without pickle: tensors, among them the best weights so far, and
+    JSON values in the header. Training resumes from the newest; to go back to an earlier checkpoint, delete the newer
+    files. `keep` and `kept` store other slow work of the training in the same folder, by name and in the same format.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,19 +54,19 @@ class CheckpointStore:
 
     @property
     def paths(self) -> list[Path]:
-        """The checkpoints, the oldest first."""
+        """Checkpoint files, the oldest first."""
         return sorted(self.folder.glob("step_*.safetensors"))
 
     def save(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Write a checkpoint after `values["step"]` steps, atomically, and delete all but the newest five."""
+        """Write the checkpoint of step `values["step"]` atomically, and delete all but the newest five."""
         self.keep(f"step_{values['step']:09d}", tensors, values)
         for path in self.paths[:-5]:
             path.unlink(missing_ok=True)
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and values of the newest checkpoint that is not damaged, both empty without a checkpoint.
+        """Read tensors and values of the newest intact checkpoint; both are empty if there are no checkpoints.
 
-        Damaged files are named in a warning and deleted. Raises ArtifactError where all are.
+        Damaged files are named in a warning and deleted. Raises ArtifactError if all are damaged.
         """
         problems: dict[Path, Exception] = {}
         for path in reversed(self.paths):
@@ -80,24 +74,25 @@ class CheckpointStore:
                 tensors, values = _read(path)
             except DAMAGES as error:
                 problems[path] = error
-                continue
-            _delete(problems, values["step"])
-            return tensors, values
-        for newest, problem in problems.items():
+            else:
+                _delete(problems, values["step"])
+                return tensors, values
+        if problems:
+            newest, problem = next(iter(problems.items()))
             raise ArtifactError(
-                f"{newest}: expected a checkpoint to resume from, found a damaged file ({problem}), as are all before it; "
-                f"delete {self.folder} to start this training again"
+                f"{newest}: expected a checkpoint to resume from, found a damaged file ({problem}), as are all before "
+                f"it; delete {self.folder} to start this training again"
             ) from problem
         return {}, {}
 
     def keep(self, name: str, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Write a file of this name, atomically."""
+        """Write tensors and JSON values to the file `name`, atomically."""
         on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         header = {"distill": json.dumps(values), "sha256": tensors_sha256(on_cpu)}
         write_bytes(self.folder / f"{name}.safetensors", save(on_cpu, header))
 
     def kept(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and values that `keep` wrote, both empty without a file; a damaged file is deleted with a warning."""
+        """Read what `keep` wrote; both are empty without a file. A damaged file is deleted with a warning."""
         path = self.folder / f"{name}.safetensors"
         if not path.exists():
             return {}, {}
@@ -113,26 +108,26 @@ class CheckpointStore:
             return {}, {}
 
     def clear(self) -> None:
-        """Delete the checkpoints of the run."""
+        """Delete the folder with all that it holds."""
         remove_folder(self.folder)
 
 
 class NoCheckpoints(CheckpointStore):
-    """The checkpoints of a training that keeps none."""
+    """Store of a training that keeps no checkpoints."""
 
     def keep(self, name: str, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Keep nothing."""
 
     def kept(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:  # noqa: ARG002
-        """Both empty."""
+        """Return nothing kept."""
         return {}, {}
 
     def clear(self) -> None:
-        """Nothing is there."""
+        """Delete nothing."""
 
     @property
     def paths(self) -> list[Path]:
-        """None."""
+        """No files."""
         return []
 
 
@@ -140,7 +135,7 @@ NO_CHECKPOINTS = NoCheckpoints(Path())
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and values of a file that `keep` wrote. Raises one of `DAMAGES`."""
+    """Read tensors and values of a file that `keep` wrote. Raises one of `DAMAGES`."""
     with safe_open(path, framework="pt") as file:
         header = file.metadata()
         values = json.loads(header["distill"])
@@ -167,9 +162,9 @@ def save_artifact(
     history: Sequence[Mapping[str, float]],
     write_more: Callable[[Path], None] = lambda _: None,
 ) -> None:
-    """Write `model.safetensors`, `config.json`, `history.parquet`, `history.csv` (for plots).
+    """Write an artefact: `model.safetensors`, `config.json`, `history.parquet`, and `history.csv` for plots.
 
-    `write_more` writes further files. The folder appears whole or not at all.
+    `write_more` adds files to the folder, which is written whole or not at all.
     """
     with atomic_folder(folder) as temporary:
         save_weights(temporary / WEIGHTS, model)
@@ -179,7 +174,7 @@ def save_artifact(
 
 
 def is_artifact(folder: Path, config: Settings) -> bool:
-    """Whether a folder has the artefact with this `config.json`, which is written whole or not at all."""
+    """Whether `folder` is the artefact with this `config.json`; artefacts are written whole or not at all."""
     return folder.exists() and read_json(
         folder / "config.json", "the settings of a model"
     ) == config.model_dump(mode="json")
@@ -208,7 +203,7 @@ def loss_curves(folder: Path, name: str) -> dict[str, list[float]]:
 
 
 def curves_of(history: Sequence[Mapping[str, float]], name: str) -> dict[str, list[float]]:
-    """Losses by epoch that every row of a history has, as `<name>/<loss>`; at most 1000 points each."""
+    """Loss curves `<name>/<loss>` of at most 1000 points, for the losses in `CURVES` that every row has."""
     rows = history[:: max(1, -(-len(history) // 1000))]
     return {
         f"{name}/{loss}": [row[loss] for row in rows]

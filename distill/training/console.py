@@ -1,4 +1,4 @@
-"""Observers of a training for people: the console with the status files, and a caller's own function."""
+"""Observers of a training for people: the console with the status files, and the callback of a caller."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,22 +16,23 @@ from distill.training.events import (
 )
 
 Observer = Callable[[Any], object]
-"""Gets every event of a training, in order: each event of `Trainer`, followed by events of its task."""
+"""Function that gets every event of a training in order: each of `Trainer`, followed by those of its task."""
 
 
 def public_events(callback: Callable[[Any], None] | None) -> tuple[Observer, ...]:
-    """Observer that gives a caller's function, where there is one, the public events alone."""
+    """Observer that passes only the public events to `callback`; none without a callback."""
     if not callback:
         return ()
-    return (
-        lambda event: (
-            None if isinstance(event, Start | Step | Epoch | TrainingResult) else callback(event)
-        ),
-    )
+
+    def observe(event: object) -> None:
+        if not isinstance(event, Start | Step | Epoch | TrainingResult):
+            callback(event)
+
+    return (observe,)
 
 
 class ToConsole:
-    """The progress line, rollbacks, remarks, and the status files. A training that has more to say extends it."""
+    """Observer that writes the progress line, rollbacks, remarks and the status files; a base class for each stage."""
 
     label = "training"
 
@@ -40,7 +41,7 @@ class ToConsole:
         self._done, self._total, self._text, self._probe = 0, 0, "", ""
 
     def __call__(self, event: object) -> None:
-        """See `Observer`. The last step's line waits for the last epoch's metrics."""
+        """Handle an event: see `Observer`. The last step is shown together with the last epoch's metrics."""
         match event:
             case Start():
                 self.progress.status.metrics(event.metrics, -1)
@@ -61,11 +62,11 @@ class ToConsole:
                 self.progress.say(event.message)
             case TrainingResult():
                 self.progress.status.kept(event.best_epoch - 1)
-                for remark in event.remarks:  # the summary at the end of a command has them, too
+                for remark in event.remarks:  # the summary of the command prints them
                     self.progress.status.say(remark)
 
     def epoch_text(self, epoch: Epoch) -> str:
-        """An epoch in a few words."""
+        """Describe an epoch in a few words."""
         return f"loss {epoch.metrics['train_loss']:.3f}, held out {epoch.metrics['val_loss']:.3f}"
 
     def _show(self) -> None:

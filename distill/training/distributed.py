@@ -1,4 +1,4 @@
-"""Device, precision and processes of a training, by Lightning Fabric; with one process nothing is communicated."""
+"""Device, precision and processes of a training, with Lightning Fabric. A single process communicates nothing."""
 
 import logging
 import os
@@ -15,13 +15,13 @@ from distill.execution import Execution
 from distill.training.interruption import SIGNALS, Interruption
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric  # what only reads codes need not wait for its import
+    from lightning_fabric import Fabric  # slow to import, and not needed to read codes
 
 
 def device_of(execution: Execution) -> torch.device:
-    """The GPU, if there is one and `execution` does not say otherwise, or the CPU.
+    """Choose the device: the GPU if there is one and `execution` allows it, else the CPU.
 
-    Raises ParamsError when the machine lacks the device.
+    Raises ParamsError if the device is missing.
     """
     has_cuda = torch.cuda.is_available()
     if execution.device == "cuda" and not has_cuda:
@@ -33,9 +33,9 @@ def device_of(execution: Execution) -> torch.device:
 
 @contextmanager
 def usual_tensors() -> Iterator[None]:
-    """Let PyTorch make tensors as usual, float32 on the CPU, though the program that calls Distill has other defaults.
+    """Make float32 and the CPU PyTorch's defaults for new tensors, whatever defaults the calling program has set.
 
-    The type applies to all threads meanwhile.
+    The type changes for all threads until the context ends.
     """
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     torch.set_default_dtype(torch.float32)
@@ -47,9 +47,9 @@ def usual_tensors() -> Iterator[None]:
 
 
 def make_fabric(execution: Execution) -> "Fabric":
-    """Make the Fabric of the device and precision in `execution`; under `torchrun` one process of several (DDP).
+    """Make a Fabric with the device and precision of `execution`; under `torchrun`, with DDP over its processes.
 
-    Raises ParamsError when the machine lacks the device.
+    Raises ParamsError if the device is missing.
     """
     device = device_of(execution).type
     from lightning_fabric import Fabric
@@ -63,11 +63,11 @@ def make_fabric(execution: Execution) -> "Fabric":
 
 
 def _precision(execution: Execution, device: str) -> dict[str, Any]:
-    """Settings of Fabric for fp32, or bf16 where it is asked for or fast."""
+    """Settings of Fabric for bf16, if `execution` asks for it or leaves it open and it is fast here, or for fp32."""
     from lightning_fabric.plugins.precision import MixedPrecision
 
     class UnconvertedInputs(MixedPrecision):
-        """Fabric's own rounds waveforms to 8 bits of mantissa first, a rounding noise 50 dB below the loudest part."""
+        """Mixed precision with inputs as they are: Fabric would round waveforms to bf16, with noise at -50 dB."""
 
         def convert_input(self, data: Any) -> Any:
             return data
@@ -81,7 +81,7 @@ def _precision(execution: Execution, device: str) -> dict[str, Any]:
 
 
 def _processes(device: str) -> dict[str, Any]:
-    """Settings of Fabric for one device, or for the processes that `torchrun` has started."""
+    """Settings of Fabric for one device, or for the processes that `torchrun` started."""
     from lightning_fabric.strategies.ddp import DDPStrategy
 
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -95,32 +95,31 @@ def _processes(device: str) -> dict[str, Any]:
     return {"devices": here, "num_nodes": processes // here, "strategy": strategy}
 
 
-WHOLE = slice(0, None, 1)  # the share of a single process
+WHOLE = slice(0, None, 1)  # what a single process takes of a batch
 
 
 def share_of(fabric: "Fabric") -> slice:
-    """Slice of a sequence that is the share of this process: every n-th item where there are n processes."""
+    """Slice of a batch for this process: with n processes, every n-th item."""
     return slice(fabric.global_rank, None, fabric.world_size)
 
 
 class Distributed:
     """Reductions over processes. Every process calls the same methods in the same order.
 
-    `signal` and `cancelled` are the requests to stop that the last `poll` found.
+    `signal` and `cancelled` are the requests to stop that the last `poll` found: a signal's number, 0 without one.
     """
 
     def __init__(self, fabric: "Fabric") -> None:
         self.fabric = fabric
-        self.signal: int | None = None  # received by one of the processes
+        self.signal = 0
         self.cancelled = False
 
     def poll(self, interruption: Interruption, cancel: Callable[[], bool]) -> None:
-        """Set `signal` and `cancelled` where any of the processes was asked to stop."""
+        """Set `signal` and `cancelled` if any of the processes was asked to stop."""
         flags = [*(interruption.signal == number for number in SIGNALS), cancel()]
         *signals, cancelled = self.sum(torch.tensor(flags, dtype=torch.float32)).tolist()
-        self.signal = next(
-            (number for number, sent in zip(SIGNALS, signals, strict=True) if sent), None
-        )
+        received = (number for number, sent in zip(SIGNALS, signals, strict=True) if sent)
+        self.signal = next(received, 0)
         self.cancelled = cancelled > 0
 
     def sum(self, values: Tensor) -> Tensor:
@@ -140,12 +139,12 @@ class Distributed:
         return dict(zip(values, sums.tolist(), strict=True))
 
     def from_first(self, values: Mapping[str, float]) -> dict[str, float]:
-        """The values of the first process: all processes must decide on the same values."""
+        """Send values of the first process to all, so that all decide the same."""
         own = [value if self.fabric.global_rank == 0 else 0.0 for value in values.values()]
         return dict(
             zip(values, self.sum(torch.tensor(own, dtype=torch.float64)).tolist(), strict=True)
         )
 
     def decide(self, value: float) -> float:
-        """The value of the first process."""
+        """Send one value of the first process to all."""
         return self.from_first({"value": value})["value"]

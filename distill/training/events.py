@@ -1,6 +1,7 @@
-"""Events of training. Fields of public events are fixed: they are the metric names in MLflow. Their `epoch` is from 0.
+"""Events of a training, which observers get.
 
-`Start`, `Step` and `Epoch` are the trainer's own, the same for every task; a task adds events of its own to the last two.
+The fields of public events are fixed, as they are metric names in MLflow. Events count epochs from 0. The trainer
+emits `Start`, `Step` and `Epoch` for every task; a task derives its own events from steps and epochs.
 """
 
 from collections.abc import Mapping
@@ -30,15 +31,15 @@ HOW_TO_STOP = (
     "Ctrl-C saves, and the same command continues"
 )
 
-LOW_UTILIZATION = 0.30  # share of codewords in use below which a level is warned of
+LOW_UTILIZATION = 0.30  # fraction of codewords in use; a level below it is warned of
 
 CodebookHealth = dict[str, dict[str, float]]
-"""`{"level_0": {"utilization": 0…1, "perplexity": 1…V, "dead_codes": 0…V}, …}`, on held-out recordings."""
+"""`{"level_0": {"utilization": 0…1, "perplexity": 1…V, "dead_codes": 0…V}, …}`, measured on held-out recordings."""
 HEALTH = ("utilization", "perplexity", "dead_codes")
 
 
 def health_from_metrics(metrics: Mapping[str, float]) -> CodebookHealth:
-    """Codebook health from metrics `codebook/level_<level>/<name>`, in the order of the levels."""
+    """Collect codebook health from metrics `codebook/level_<level>/<name>`, in the order of the levels."""
     names = [
         name.split("/")[1]
         for name in metrics
@@ -51,20 +52,20 @@ def health_from_metrics(metrics: Mapping[str, float]) -> CodebookHealth:
 
 
 def by_level(name: str) -> int:
-    """Key to sort names such as `level_10`, which files have in the order of their letters."""
+    """Sort key of names such as `level_10`, which files list alphabetically."""
     return int(name.removeprefix("level_"))
 
 
 @dataclass(frozen=True)
 class Start:
-    """The initial weights: their metrics of `Task.validate`, before the first step."""
+    """Metrics of the initial weights, from `Task.validate` before the first step."""
 
     metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Step:
-    """An optimiser step. `step` counts from 1 over the whole training."""
+    """An optimiser step. `step` counts from 1 over the whole training, `total_steps` is its last."""
 
     epoch: int
     step: int
@@ -74,7 +75,7 @@ class Step:
     losses: Mapping[str, float]
 
     def public(self, steps_per_epoch: int) -> dict[str, Any]:
-        """Fields that the public events of steps share; their `step` counts from 1 in the epoch."""
+        """Fields common to the public step events, whose `step` counts from 1 in the epoch."""
         return {
             "epoch": self.epoch,
             "step": self.step - self.epoch * steps_per_epoch,
@@ -89,7 +90,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch. `metrics` are means of the step losses, and the metrics of `Task.validate`."""
+    """An epoch. `metrics` holds the means of its step losses and the metrics of `Task.validate`."""
 
     epoch: int
     metrics: Mapping[str, float]
@@ -100,7 +101,7 @@ class Epoch:
 
     @property
     def all_metrics(self) -> dict[str, float]:
-        """The metrics with the time and the learning rate of the epoch."""
+        """Metrics with the epoch's learning rate and duration."""
         return {
             **self.metrics,
             "learning_rate": self.learning_rate,
@@ -110,9 +111,10 @@ class Epoch:
 
 @dataclass(frozen=True)
 class VQStepMetrics:
-    """An optimiser step of the codec; `step` counts from 1 in the epoch, of `total_steps`, and `overall_step` in all.
+    """An optimiser step of the codec.
 
-    `codebook_health` describes the last complete epoch, {} before.
+    `step` of `total_steps` counts from 1 in the epoch, `overall_step` over the whole training. `codebook_health`
+    describes the last complete epoch, {} in the first.
     """
 
     epoch: int
@@ -133,7 +135,7 @@ class VQStepMetrics:
 class VQEpochMetrics:
     """An epoch of the codec. `overfitting_gap` is held-out minus training reconstruction loss.
 
-    `level_names` are what people call the levels of `codebook_health`.
+    `level_names` are readable names for the levels of `codebook_health`.
     """
 
     epoch: int
@@ -153,7 +155,10 @@ class VQEpochMetrics:
 
 @dataclass(frozen=True)
 class PriorStepMetrics:
-    """An optimiser step of the prior; `step` counts from 1 in the epoch, of `total_steps`, and `overall_step` in all."""
+    """An optimiser step of the prior.
+
+    `step` of `total_steps` counts from 1 in the epoch, `overall_step` over the whole training.
+    """
 
     epoch: int
     step: int
@@ -183,10 +188,11 @@ class PriorEpochMetrics:
 
 @dataclass(frozen=True)
 class PriorMemoryMetrics:
-    """Gates of the memory at every probe of a training, and `probe`, what a probe of the memory found; else {}.
+    """State of the prior's memory after `step` steps.
 
-    `gates` is `{"layer_0": {"mean", "std", "min", "max", "closed", "open"}, …}`, with the shares below 0.1 and above 0.9.
-    The last one, after all `step` steps, is of the weights that are kept and has no gates.
+    `gates` is `{"layer_0": {"mean", "std", "min", "max", "closed", "open"}, …}`; `closed` and `open` are the
+    fractions of gates below 0.1 and above 0.9. `probe` holds the results of a memory probe, {} without one. The last
+    event describes the kept weights and has no gates.
     """
 
     step: int
@@ -196,7 +202,7 @@ class PriorMemoryMetrics:
 
 @dataclass(frozen=True)
 class PriorTrainingCompleteEvent:
-    """The end of prior training. The kept weights have `best_perplexity`."""
+    """End of the training of a prior. `best_perplexity` belongs to the kept weights."""
 
     final_train_loss: float
     final_val_loss: float
@@ -208,9 +214,10 @@ class PriorTrainingCompleteEvent:
 
 @dataclass(frozen=True)
 class WatchMetrics:
-    """A probe of a training: a metric of a fixed batch of training data, and what a task `inspected` in addition.
+    """A probe of a training: `value` of a metric on a fixed batch of training data, and more metrics in `inspected`.
 
-    It is the "perplexity" of a prior, the "recon_loss" of a codec. `change` is relative to its moving average.
+    `figure` names the metric: "perplexity" of a prior, "recon_loss" of a codec. `change` is relative to its moving
+    average; above `threshold` it is a spike.
     """
 
     step: int
@@ -224,7 +231,7 @@ class WatchMetrics:
 
 @dataclass(frozen=True)
 class RollbackEvent:
-    """A rollback: training undoes its last `lost_steps` steps. The one that `is_last` ends it with its best weights."""
+    """A rollback, which undoes the last `lost_steps` steps. If `is_last`, training ends with its best weights."""
 
     step: int
     lost_steps: int
@@ -234,7 +241,7 @@ class RollbackEvent:
 
     @property
     def message(self) -> str:
-        """Warning for the user."""
+        """Warning to the user."""
         what = f"goes back {self.lost_steps} steps, rollback {self.rollbacks}"
         if self.is_last:
             what = f"ends with its best weights, after {self.rollbacks} rollbacks"
@@ -245,10 +252,10 @@ class RollbackEvent:
 class TrainingResult:
     """Result of a training, and its last event.
 
-    `best_tensors` and `last_tensors` are state dicts: of the best epoch, and not averaged at the end. Here, as in all that
-    is stored, epochs count from 1; a `best_epoch` of 0 means the initial weights, whose metrics are `start_metrics`, empty
-    where they were not measured. `history` has a row an epoch, `rows` one more for the initial weights, and which row is
-    kept. `counts` are metrics of its course, `remarks` sentences for the user.
+    `best_tensors` is the state dict of the best epoch; `last_tensors` is the one after the last step, not averaged.
+    Epochs count from 1 here and in all files; a `best_epoch` of 0 stands for the initial weights. `start_metrics` are
+    theirs, empty if they were not validated. `history` has a row per epoch. `counts` are metrics of the training
+    itself, such as the number of rollbacks, and `remarks` are sentences for the user.
     """
 
     best_tensors: dict[str, "Tensor"]
@@ -262,7 +269,7 @@ class TrainingResult:
 
     @property
     def rows(self) -> list[dict[str, float]]:
-        """Metrics by epoch, from the initial weights, epoch 0, where they were measured; `is_kept` is 1 for the weights kept."""
+        """History with epoch 0, the initial weights, if they were validated; `is_kept` is 1 for the kept weights."""
         start = [{**self.start_metrics, "epoch": 0}] if self.start_metrics else []
         return [
             {**row, "is_kept": int(row["epoch"] == self.best_epoch)}
@@ -271,12 +278,12 @@ class TrainingResult:
 
     @property
     def further_remarks(self) -> list[str]:
-        """The remarks that `summary` does not say."""
+        """Remarks that `summary` does not contain."""
         return [remark for remark in self.remarks if remark not in self.summary]
 
     @property
     def summary(self) -> str:
-        """Kept weights, their losses, and the losses at the end."""
+        """The kept weights with their losses, and the losses of the last epoch, as one line."""
         best, text = self.best_metrics, kept_weights(self.best_epoch, len(self.history))
         if self.best_epoch:
             text += f", loss {best['train_loss']:.3f}"
@@ -287,7 +294,7 @@ class TrainingResult:
 
 
 def kept_weights(best_epoch: int, epochs: int) -> str:
-    """Sentence on the weights that a training kept: of its best epoch, or the initial weights for epoch 0."""
+    """Say which weights a training kept: its best epoch, or for epoch 0 the initial weights."""
     if best_epoch:
         return f"best epoch {best_epoch} of {epochs}"
     better = f"no epoch of {epochs} was better on held-out recordings by enough"

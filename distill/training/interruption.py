@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a terminal that closes (SIGHUP): requests that training polls between steps, to save first."""
+"""Signals as requests to stop: Ctrl-C, SIGTERM, and SIGHUP when the terminal closes. Training polls them."""
 
 import os
 import signal
@@ -12,23 +12,22 @@ from typing import NoReturn
 from distill.errors import Interrupted
 
 ENDING = (signal.SIGTERM,) if sys.platform == "win32" else (signal.SIGTERM, signal.SIGHUP)
-SIGNALS: tuple[signal.Signals, ...] = (*ENDING, signal.SIGINT)  # that ask a process to end
-HEARD = b"\nstopping: saves what is done first; a second Ctrl-C ends at once and loses it\n"
+SIGNALS: tuple[signal.Signals, ...] = (*ENDING, signal.SIGINT)  # requests to stop
 
 
 class Interruption:
-    """A signal's request to stop, None before. A second signal is not caught: it ends the process at once."""
+    """Request to stop by a signal: its number, 0 before. A second signal is not caught and ends the process at once."""
 
-    signal: int | None = None
+    signal: int = 0
 
 
 def raise_interrupted(number: int, saved: str) -> NoReturn:
-    """Raise Interrupted (128 and the number of the signal); the message ends with `saved`, what is kept."""
+    """Raise Interrupted with exit code 128 + `number`; the message ends with `saved`, which says what is kept."""
     raise Interrupted(f"interrupted by {signal.Signals(number).name}: {saved}", 128 + number)
 
 
 def raise_on_signals() -> None:
-    """Let SIGTERM and SIGHUP raise Interrupted, as Ctrl-C raises KeyboardInterrupt; not where they are ignored (nohup)."""
+    """Make SIGTERM and SIGHUP raise Interrupted, unless they are ignored, as under nohup."""
 
     def terminate(number: int, _: FrameType | None) -> None:
         raise Interrupted(
@@ -43,7 +42,7 @@ def raise_on_signals() -> None:
 
 @contextmanager
 def catch_interruption() -> Iterator[Interruption]:
-    """Catch the first of `SIGNALS` as a request to stop. Outside the main thread no signal is caught."""
+    """Record the first of `SIGNALS` instead of ending the process. Outside the main thread no signal is caught."""
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
@@ -56,10 +55,11 @@ def catch_interruption() -> Iterator[Interruption]:
     def request(number: int, _: FrameType | None) -> None:
         interruption.signal = number
         restore()
+        message = (
+            b"\nstopping: saves what is done first; a second Ctrl-C ends at once and loses it\n"
+        )
         with suppress(OSError):
-            os.write(
-                2, HEARD
-            )  # a handler may run amid a write to sys.stderr, which cannot be entered twice
+            os.write(2, message)  # not sys.stderr: the handler may run during a write to it
 
     previous = {number: signal.getsignal(number) for number in SIGNALS if not is_ignored(number)}
     for number in previous:
@@ -71,5 +71,5 @@ def catch_interruption() -> Iterator[Interruption]:
 
 
 def is_ignored(number: signal.Signals) -> bool:
-    """Whether a signal that ends a process is ignored, as SIGHUP is under nohup. Ctrl-C is never."""
+    """Whether the process ignores SIGTERM or SIGHUP, as under nohup. Ctrl-C always counts as not ignored."""
     return number in ENDING and signal.getsignal(number) is signal.SIG_IGN

@@ -1,4 +1,4 @@
-"""Run of a training: what it runs with, and the frame of those that resume, are tracked and write an artefact."""
+"""Run of a training: its environment, and the context for trainings that resume, are tracked and write an artefact."""
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ from distill.training.tracking import Tracker
 
 
 def about_corpus(params: Params, sha256: str, sample_rate: int, recordings: int) -> dict[str, Any]:
-    """Parameters of a run that name its recordings and its model. The hash is of their manifest."""
+    """Parameters for MLflow that describe the corpus and the model; `sha256` is the hash of the manifest."""
     return {
         "corpus.path": params.corpus.path,
         "corpus_sha256": sha256[:12],
@@ -35,11 +35,11 @@ def about_corpus(params: Params, sha256: str, sample_rate: int, recordings: int)
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Environment of a training: processes, checkpoints, observers, and who may ask it to stop.
+    """Environment of a training: processes, checkpoints, observers, and requests to stop.
 
-    `interruption` ends it by Interrupted, after saving; `cancel`, once it returns True, as a success within a step, with
-    the best weights so far. `console` shows other work of the stage, and `tracker` records the results; by default
-    neither does.
+    `interruption` ends training with Interrupted after saving. Once `cancel` returns True, training ends within a
+    step as a success, with the best weights so far. `console` shows other work of the stage, and `tracker` records
+    results; the defaults do nothing.
     """
 
     fabric: Fabric
@@ -49,11 +49,11 @@ class Run:
     cancel: Callable[[], bool] = lambda: False
     console: ProgressReport = field(default_factory=lambda: ProgressReport("", quiet=True))
     tracker: Tracker = field(default_factory=lambda: Tracker(None, "", "", active=False))
-    fingerprint: str = ""  # a hex SHA-256 of what decides the result
+    fingerprint: str = ""  # hex SHA-256 of the stage, its inputs and its settings
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes, of rank 0."""
+        """Whether this process has rank 0: it alone writes files."""
         return self.fabric.global_rank == 0
 
     def emit(self, event: object) -> None:
@@ -61,9 +61,9 @@ class Run:
         for observer in self.observers:
             observer(event)
 
-    def keep(self, artifact: Path, figures: Mapping[str, float], about: Mapping[str, Any]) -> None:
-        """Send what a training wrote to MLflow with the metrics of its best weights, and previews to those who watch."""
-        self.tracker.kept(figures, about)
+    def keep(self, artifact: Path, metrics: Mapping[str, float], about: Mapping[str, Any]) -> None:
+        """Send the written artefact and the metrics of its weights to MLflow, and previews to the status folder."""
+        self.tracker.log_best(metrics, about)
         for name in (WEIGHTS, "config.json", "history.parquet"):
             self.tracker.artifact(artifact / name, "checkpoint")
         if (artifact / "previews").is_dir():
@@ -83,11 +83,11 @@ def tracked_run(
     state: Path,
     tracking_root: Path | None,
 ) -> Iterator[Run]:
-    """Context of the training of a stage, which `show` shows; hashes of its inputs and its settings decide its result.
+    """Provide the run for the training of a stage, tracked in MLflow and shown by `show`.
 
-    `about` says in MLflow what else it is made of, and `derived` which settings nobody chose.
-    It resumes from checkpoints in `state` with the same inputs, settings and code. A file that appears at `state`/stop
-    ends it with the best weights so far. With several processes only the first one tracks and prints.
+    `inputs` are hashes of the input files. With the same inputs, settings and code, training resumes from checkpoints
+    in `state`. `about` holds further parameters for MLflow, and `derived` names the settings that nobody chose. If a
+    file `state`/stop appears, training ends with the best weights so far. Only the first process tracks and prints.
     """
     is_first = fabric.global_rank == 0
     fingerprint = sha256_json({"stage": stage, "inputs": inputs, "settings": settings})
@@ -102,7 +102,7 @@ def tracked_run(
         ProgressReport(show.label, quiet=not is_first) as console,
     ):
         stop = state / "stop"
-        # Who watches a command removes an earlier file before it starts: one that is there is for this training.
+        # A program that watches the command removes an old file itself: for it, a file here belongs to this training.
         if VARIABLE not in os.environ and stop.exists():
             stop.unlink(missing_ok=True)
             console.say(
@@ -114,7 +114,7 @@ def tracked_run(
             fabric, store, observers, interruption, stop.exists, console, tracker, fingerprint
         )
         stop.unlink(missing_ok=True)
-        if interruption.signal is not None:  # it came after the last step that would have seen it
+        if interruption.signal:  # received after the last step polled it
             raise_interrupted(
                 interruption.signal, "training is done and saved; run the same command to continue"
             )
@@ -122,10 +122,10 @@ def tracked_run(
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Trained:
-    """A finished training, the base of the records of codec and prior.
+    """A finished training; base class for codec and prior.
 
-    `metrics` compare runs; the first process alone has them, and the checkpoints in `store`, which are kept until the
-    result is safe.
+    `metrics` compare runs. Only the first process has them, and `store` with the checkpoints, which are kept until
+    the result is safe.
     """
 
     result: TrainingResult
@@ -136,9 +136,9 @@ class Trained:
 
     @property
     def made_of(self) -> str:
-        """The recordings that count, in words."""
+        """Number of usable recordings and tier, in words."""
         return f"{several(self.recordings, 'usable recording')}, tier {self.tier}"
 
     def clear_checkpoints(self) -> None:
-        """Delete the checkpoints of the training, whose result is safe."""
+        """Delete the checkpoints, once the result is safe."""
         self.store.clear()

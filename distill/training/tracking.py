@@ -1,4 +1,4 @@
-"""MLflow as an observer of a training. Its failures never stop training."""
+"""MLflow as an observer of a training, whose failures never stop training."""
 
 import logging
 import math
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from distill.errors import Interrupted
@@ -31,18 +32,12 @@ from distill.training.mlflow_store import (
 
 logger = logging.getLogger(__name__)
 
-MODEL = "model"  # folder of the model file in its run
+MODEL = "model"  # folder of the model file in the artefacts of its run
 MAX_PARAM_LENGTH = 500
-# MLflow's charts are in sections by what is before the slash, in the order of their names; the others come last.
-FIRST_CHARTS = {
-    "train_loss": "Loss/train",
-    "val_loss": "Loss/val",
-    "val_perplexity": "Perplexity/val",
-}
 
 
 def track_model(root: Path | None, fingerprint: str, model: Path) -> None:
-    """Add a model file to the run that trained its prior, and to MLflow's models, the newest under an alias."""
+    """Add a model file to the run that trained its prior, and register it as the newest version of its model."""
     tracker = FinishedRun(root, "train_prior", fingerprint)
     tracker.artifact(model, MODEL)
     tracker.attempt(lambda: tracker.register(model.stem))
@@ -51,26 +46,26 @@ def track_model(root: Path | None, fingerprint: str, model: Path) -> None:
 def track_audition(
     root: Path | None,
     fingerprint: str,
-    figures: Mapping[str, float],
+    metrics: Mapping[str, float],
     settings: Mapping[str, Any],
     folder: Path,
 ) -> None:
-    """Add an audition of a model, its metrics, settings and the folder of sounds, to the run that trained its prior.
+    """Add an audition to the run that trained the prior: its metrics, its settings and the folder of sounds.
 
-    A later one does not replace it: each has a folder and a tag with its number, which is the step of its metrics.
+    Auditions of a run are numbered. The number names the folder and the tag of each, and is the step of its metrics.
     """
     tracker = FinishedRun(root, "train_prior", fingerprint)
-    tracker.attempt(lambda: tracker.audition(figures, settings, folder))
+    tracker.attempt(lambda: tracker.audition(metrics, settings, folder))
 
 
 class Tracker:
-    """An MLflow run, and the observer that it is filled by; it begins with the first call that a store takes.
+    """Observer that records a training as an MLflow run, which begins as soon as the store accepts a call.
 
-    As a context it is FINISHED when it ends, KILLED when it is interrupted, FAILED otherwise. With `root` None there is a
-    run only where MLFLOW_TRACKING_URI names a store; with `active` False there is no run. `about` are parameters that
-    say what it is made of and do not decide its result; `derived` are values of `params` that follow from others. The first
-    failure is logged as a warning with its cause. A store that failed is left alone for a minute; metrics are kept for it
-    until then.
+    Used as a context, it ends the run as FINISHED, as KILLED if interrupted, or as FAILED. Without `root` there is a
+    run only if MLFLOW_TRACKING_URI names a store; without `active` there is no run. `about` holds parameters that
+    describe the inputs and do not decide the result. `derived` names the values of `params` that follow from others.
+    The first failure is logged as a warning with its cause. After a failure the store is not called for a minute, and
+    metrics wait.
     """
 
     def __init__(
@@ -78,13 +73,13 @@ class Tracker:
         root: Path | None,
         stage: str,
         fingerprint: str,
-        params: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] = MappingProxyType({}),
         active: bool = True,
-        about: Mapping[str, Any] | None = None,
+        about: Mapping[str, Any] = MappingProxyType({}),
         derived: Collection[str] = (),
     ) -> None:
         self.root, self.stage, self.fingerprint = root or Path(), stage, fingerprint
-        self.params, self.about, self.derived = params or {}, about or {}, derived
+        self.params, self.about, self.derived = params, about, derived
         self.off = not active or not (root or named_store())
         self._client: Any = None
         self._run_id = ""
@@ -112,7 +107,7 @@ class Tracker:
         self.attempt(lambda: self._client.set_terminated(self._run_id, status=status))
 
     def __call__(self, event: object) -> None:
-        """See `Observer`: metrics by epoch, losses and probes by step as `step/...`, and the remarks at the end."""
+        """Record an event: metrics by epoch, losses and probes by step as `step/...`, remarks at the end."""
         match event:
             case Start():
                 self._epoch(event.metrics, 0)
@@ -145,12 +140,18 @@ class Tracker:
                     )
 
     def _epoch(self, values: Mapping[str, float], number: int) -> None:
-        """Queue metrics of an epoch, from 1, or of the initial weights, 0; some once more, for MLflow's first charts."""
-        first = {chart: values[name] for name, chart in FIRST_CHARTS.items() if name in values}
+        """Queue metrics of epoch `number`, 0 for the initial weights, and again for MLflow's first charts."""
+        # MLflow groups charts by the part of the name before the slash, in alphabetical order; other names come last.
+        charts = {
+            "train_loss": "Loss/train",
+            "val_loss": "Loss/val",
+            "val_perplexity": "Perplexity/val",
+        }
+        first = {chart: values[name] for name, chart in charts.items() if name in values}
         self.metrics({**values, **first}, number)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Queue metrics, which are sent in batches every few seconds. NaN and infinite values are left out."""
+        """Queue metrics without NaN and infinite values. The queue is sent every few seconds."""
         now = int(time.time() * 1000)
         self._pending += [
             (key, float(value), now, step) for key, value in values.items() if math.isfinite(value)
@@ -169,23 +170,22 @@ class Tracker:
                 del self._pending[: len(batch)]
 
         self._flushed = time.monotonic()
-        if self._pending:
-            self.attempt(send)
+        self.attempt(send)
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """Copy a file or a folder to the run."""
+        """Copy a file, or the contents of a folder, to a folder of the run's artefacts."""
         log = "log_artifacts" if path.is_dir() else "log_artifact"
         self.attempt(lambda: getattr(self._client, log)(self._run_id, str(path), folder or None))
 
-    def kept(self, figures: Mapping[str, float], about: Mapping[str, Any]) -> None:
-        """Add the metrics of the weights that are kept, as `best/...` at their epoch, and parameters known at the end."""
+    def log_best(self, metrics: Mapping[str, float], about: Mapping[str, Any]) -> None:
+        """Add the metrics of the kept weights, as `best/...` at their epoch, and parameters known only at the end."""
         self.metrics(
-            {f"best/{name}": value for name, value in figures.items()}, int(figures["epoch"])
+            {f"best/{name}": value for name, value in metrics.items()}, int(metrics["epoch"])
         )
         self.attempt(lambda: self._log_params(about))
 
     def attempt(self, action: Callable[[], object]) -> None:
-        """Begin the run if it has not begun, and do something with it. Whatever the store does, training goes on."""
+        """Begin the run if necessary, then call `action`. Errors of the store become a warning."""
         if self.off or time.monotonic() < self._next_try:
             return
         try:
@@ -206,7 +206,7 @@ class Tracker:
             self._warned = True
 
     def _begin(self, experiment: str) -> None:
-        """Start a run with the stage's tags and resolved parameters, or resume an interrupted run."""
+        """Resume the interrupted run with this fingerprint, or start a run; record tags and parameters."""
         interrupted = (run for run in self._earlier(experiment) if run.info.status != "FINISHED")
         run = next(interrupted, None) or self._new_run(experiment)
         self._client.update_run(run.info.run_id, status="RUNNING")
@@ -227,14 +227,15 @@ class Tracker:
         return run
 
     def _earlier(self, experiment: str) -> list[Any]:
-        """The newest run with this stage and fingerprint, if there is one."""
+        """The newest run with this stage and fingerprint, as a list of at most one."""
         query = f"tags.`dvc.stage` = '{self.stage}' and tags.`distill.fingerprint` = '{self.fingerprint}'"
         return list(self._client.search_runs([experiment], query, max_results=1))
 
     def _name(self, experiment: str) -> str:
-        """Name of a run: differences from the first run of the stage, stage and experiment; else stage and fingerprint.
+        """Name of the run: its settings that differ from the first run of the stage, the stage and the experiment.
 
-        MLflow's tables show twenty characters of it: what was asked for is first, what follows from that is last.
+        Without differences it ends with the fingerprint. MLflow's tables show twenty characters, so chosen settings
+        come before derived settings.
         """
         named = [
             self.stage,
@@ -258,7 +259,7 @@ class Tracker:
         )
 
     def _log_params(self, params: Mapping[str, Any]) -> None:
-        """Add those parameters of the run that it does not have."""
+        """Add the parameters that the run does not have yet."""
         there = self._client.get_run(self._run_id).data.params
         for key, value in sorted(params.items()):
             if key not in there:
@@ -275,10 +276,10 @@ class Tracker:
 
 
 class FinishedRun(Tracker):
-    """The newest run of a training that has ended, to add to it what was made of its result."""
+    """The newest run of a finished training, to add what was made of its result."""
 
     def _begin(self, experiment: str) -> None:
-        """Find the run; without it nothing is tracked."""
+        """Find the run. Without it nothing is tracked."""
         for run in self._earlier(experiment):
             self._run_id = run.info.run_id
         if not self._run_id:
@@ -288,24 +289,24 @@ class FinishedRun(Tracker):
             )
 
     def register(self, name: str) -> None:
-        """Make the model file of the run the newest version of a model in MLflow. Raises what MLflow raises."""
+        """Register the run's model file as the newest version of a model. Raises what MLflow raises."""
         from mlflow.exceptions import MlflowException
 
-        with suppress(MlflowException):  # it is there
+        with suppress(MlflowException):  # it exists already
             self._client.create_registered_model(name)
         folder = f"{self._client.get_run(self._run_id).info.artifact_uri}/{MODEL}"
         version = self._client.create_model_version(name, folder, self._run_id)
         self._client.set_registered_model_alias(name, "newest", version.version)
 
     def audition(
-        self, figures: Mapping[str, float], settings: Mapping[str, Any], folder: Path
+        self, metrics: Mapping[str, float], settings: Mapping[str, Any], folder: Path
     ) -> None:
         """See `track_audition`. Raises what MLflow raises."""
         number = len(self._client.list_artifacts(self._run_id, "audition"))
         self._client.log_artifacts(self._run_id, str(folder), f"audition/{number}")
         text = " ".join(f"{name}={value}" for name, value in settings.items())
         self._client.set_tag(self._run_id, f"distill.audition.{number}", text)
-        self.metrics({f"audition/{name}": value for name, value in figures.items()}, number)
+        self.metrics({f"audition/{name}": value for name, value in metrics.items()}, number)
         self.flush()
 
 

@@ -426,7 +426,7 @@ class CompareTab:
         if database is not None and not database.exists():
             return []
         client = client_of(address)
-        experiment = find_experiment(client)
+        experiment = find_experiment(client, self._root)
         return (
             list(client.search_runs([experiment.experiment_id], max_results=200))
             if experiment

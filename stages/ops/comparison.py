@@ -30,14 +30,16 @@ def main() -> int:
 def _compare() -> int:
     if remark := dvc.follow_git():
         print(remark, file=sys.stderr)
-    listed = dvc.run_dvc(*SHOW, wants_output=True) if dvc.has_git() else None
-    if listed is not None and listed.returncode != 0:
-        return listed.returncode
-    rows = list(csv.DictReader(io.StringIO(listed.stdout))) if listed is not None else []
+    rows: list[Row] = []
+    if dvc.has_git():
+        listed = dvc.run_dvc(*SHOW, wants_output=True)
+        if listed.returncode != 0:
+            return listed.returncode
+        rows = list(csv.DictReader(io.StringIO(listed.stdout)))
     if not rows:
         raise DistillError(
-            "experiments: expected a git repository with a commit, with which DVC compares them, found none; run `git init`, "
-            "`git add --all` and `git commit --message Start`, then `make repro`"
+            "experiments: expected a git repository with a commit, with which DVC compares them, found none; run "
+            "`git init`, `git add --all` and `git commit --message Start`, then `make repro`"
         )
     is_changed = dvc.run_dvc("status", "--quiet").returncode != 0
     print(*table(rows, is_changed, text.terminal_width()), sep="\n")

@@ -123,7 +123,8 @@ def keep_lock(folder: Path) -> None:
 
 
 def mend(folder: Path) -> str:
-    """Repair DVC's files, and `dvc.lock` from its copy in `folder`. Returns a remark on `dvc.lock` if repaired, or "".
+    """Repair DVC's files, and `dvc.lock` from its copy in `folder`. Returns a remark if `dvc.lock` was damaged, or
+    "".
 
     On a drive without file locks, configures DVC to use hard links. Raises DistillError if the drive has neither.
     """
@@ -183,17 +184,17 @@ def _lock_by_links() -> None:
         HELD.hardlink_to(HELD.parents[1] / "config")
     except OSError as error:
         raise DistillError(
-            f"{HELD}: expected a drive with locks or hard links, which DVC needs, found neither ({error.strerror}); move "
-            "the project to another drive, or learn a folder with `distill train`"
+            f"{HELD}: expected a drive with locks or hard links, which DVC needs, found neither ({error.strerror}); "
+            "move the project to another drive, or learn a folder with `distill train`"
         ) from error
     HELD.unlink()
     run_dvc("config", "--local", "core.hardlink_lock", "true")
 
 
 def _remove_half_copies() -> None:
-    """Remove partial copies in DVC's cache and next to results, which can be as large as a model; `dvc gc` keeps them.
+    """Remove partial copies in DVC's cache and next to results, which `dvc gc` keeps.
 
-    Does nothing while another DVC process holds the lock, as it may be copying.
+    They can be as large as a model. Does nothing while another DVC process holds the lock, as it may be copying.
     """
     beside = (path for folder in OUTS for path in folder.glob(".*.tmp"))
     half = [path for path in (*CACHE.rglob(".*.tmp"), *beside) if HALF.fullmatch(path.name)]

@@ -12,8 +12,8 @@ from stages.running import PARAMS
 def lead_to_recordings(project: Path, folder: str) -> None:
     """Link recordings of `folder`, a path relative to project and copy, that the copy lacks. Raises AudioError.
 
-    The copy's git must ignore the links: otherwise DVC commits them with the experiment, and `dvc exp apply` overwrites
-    the recordings with links.
+    The copy's git must ignore the links: otherwise DVC commits them with the experiment, and `dvc exp apply`
+    overwrites the recordings with links.
     """
     copy = next(
         parent for parent in (Path.cwd(), *Path.cwd().parents) if (parent / ".git").exists()
@@ -27,8 +27,8 @@ def lead_to_recordings(project: Path, folder: str) -> None:
     is_free = here.is_symlink() or not here.exists()
     if not here.is_relative_to(project / ".dvc") or not (is_copied or is_free):
         raise AudioError(
-            f"{PARAMS}: corpus.path: expected a path that leads from .dvc/tmp/exps, where DVC runs experiments, to nothing "
-            f"else, found {folder}, which is {here} there; write the absolute path {there}"
+            f"{PARAMS}: corpus.path: expected a path that leads from .dvc/tmp/exps, where DVC runs experiments, to "
+            f"nothing else, found {folder}, which is {here} there; write the absolute path {there}"
         )
     links = list(_missing(here, there)) if is_copied else [(here, there)]
     if here.is_relative_to(copy):

@@ -23,8 +23,8 @@ def keep_other_model(model: Path) -> str:
     if card_path(model).exists() and not _is_result(card_path(model)):
         card_path(model).replace(card_path(kept))
     return (
-        f"{model}: expected the one that the pipeline made, found another, which is kept as {kept}; take another bundle.name "
-        "to have both under their names"
+        f"{model}: expected the one that the pipeline made, found another, which is kept as {kept}; take another "
+        "bundle.name to have both under their names"
     )
 
 

@@ -16,7 +16,7 @@ from stages.running import LAUNCHED
 MAX_RESTARTS = 3
 # Exit statuses of processes that reported a reason; signals rank above the errors that they cause.
 RANKING = (2, 129, 130, 143)
-PR_SET_PDEATHSIG = 1  # prctl(2)
+
 
 Body = Callable[[Params], None]
 
@@ -59,12 +59,13 @@ def _processes() -> int:
     if device_of(execution_from_environment()).type == "cpu":
         return asked or 1
     devices = torch.cuda.device_count()
-    if asked is not None and asked > devices:
+    processes = asked or devices
+    if processes > devices:
         raise ParamsError(
-            f"DISTILL_PROCESSES: expected at most {devices}, one for each GPU here, found {asked}; lower it, or set "
-            "DISTILL_DEVICE=cpu"
+            f"DISTILL_PROCESSES: expected at most {devices}, one for each GPU here, found {processes}; lower it, or "
+            "set DISTILL_DEVICE=cpu"
         )
-    return asked or devices
+    return processes
 
 
 def _run(name: str, processes: int) -> None:
@@ -84,8 +85,9 @@ def _run(name: str, processes: int) -> None:
                 file=sys.stderr,
             )
     raise DistillError(
-        f"processes: expected {processes} of them to train to the end, found one killed by {killed} each of {attempt + 1} "
-        "times; if memory ran out, take a smaller batch_size or lower DISTILL_PROCESSES, and run again to continue"
+        f"processes: expected {processes} of them to train to the end, found one killed by {killed} each of "
+        f"{attempt + 1} times; if memory ran out, take a smaller batch_size or lower DISTILL_PROCESSES, and run "
+        "again to continue"
     )
 
 
@@ -138,4 +140,5 @@ def _killed_by(exit_codes: list[int]) -> str:
 def _end_with_parent() -> None:
     """Receive SIGTERM when the parent process is killed (Linux only)."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        pr_set_pdeathsig = 1  # of prctl(2)
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)

@@ -42,8 +42,8 @@ def pull_missing() -> None:
     )
     if run_dvc("pull", *stages, kept="what was fetched is kept").returncode != 0:
         print(
-            f"DVC: expected all of these results in the remote {remote}, found that some could not be fetched (see above); "
-            "what is missing is computed",
+            f"DVC: expected all of these results in the remote {remote}, found that some could not be fetched (see "
+            "above); what is missing is computed",
             file=sys.stderr,
         )
 

@@ -38,8 +38,8 @@ def summarise(params: Params, ran: list[dict[str, Any]], seconds: float) -> None
         "stages run": f"{stages} ({seconds:.0f} s in all)",
         "recordings": _recordings(ingest),
         "codec": _kept(codec),
-        "held-out sound": f"perplexity {prior['val_perplexity']:.1f}, {prior['val_bits_per_second']:.0f} bits per second "
-        f"of audio ({_kept(prior)})",
+        "held-out sound": f"perplexity {prior['val_perplexity']:.1f}, {prior['val_bits_per_second']:.0f} bits per "
+        f"second of audio ({_kept(prior)})",
         "memory": _memory(prior),
         "warning": "; ".join(filter(None, [few_recordings(_usable(ingest)), _warning(prior)])),
         "held-out tones": tone_line(codec),

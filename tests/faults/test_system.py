@@ -97,7 +97,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, under which these tests m
 raise_on_signals()
 with catch_interruption() as interruption, ProgressReport("train") as progress:
     progress.say("ready")
-    while interruption.signal is None:
+    while not interruption.signal:
         progress(1, 2, "a step")
     progress.say("a signal")
     progress(2, 2, "the last step")

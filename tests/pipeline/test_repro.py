@@ -178,7 +178,8 @@ def test_experiments_are_compared_as_the_page_on_it_says(finished: Project) -> N
     assert (folder / ".distill/curves.png").stat().st_size > 10_000
 
     client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
-    found = client.search_runs([client.get_experiment_by_name("distill").experiment_id], experiments.PRIORS)
+    (named,) = client.search_experiments(filter_string=f"name = 'distill in {folder}'")  # this project is a copy
+    found = client.search_runs([named.experiment_id], experiments.PRIORS)
     runs = {run.data.tags["dvc.exp_name"]: run for run in found if "dvc.exp_name" in run.data.tags}
     for name in widths:
         assert f"train_prior {name}" in runs[name].info.run_name

@@ -27,7 +27,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             with Tracker(folder, "train_prior", f"f00d{width}", settings, derived={"label_smoothing"}) as tracker:
                 for epoch in range(3):
                     tracker(Epoch(epoch, {"val_perplexity": width / (1 + epoch)}, 1e-3, 1.0, 1.0, 0.0))
-                tracker.kept({"val_bits_per_second": width * 2, "val_perplexity": width / 3, "epoch": 2}, {})
+                tracker.log_best({"val_bits_per_second": width * 2, "val_perplexity": width / 3, "epoch": 2}, {})
     with experiments.mlflow_page(folder, environment()) as served:
         yield served
 

@@ -5,13 +5,12 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock, patch
+from unittest.mock import DEFAULT, Mock, patch
 
 import numpy as np
 import pytest
@@ -27,14 +26,21 @@ from distill.generate.presentation.audition import audition
 from distill.model_file.build import facts
 from distill.model_file.format import load_bundle, save_bundle
 from distill.params import Params, default_params
-from distill.pipeline.train import TrainedModel, add_prior, train_model, train_prior, work_key
+from distill.pipeline.train import (
+    TrainedModel,
+    _with_codec_split,
+    add_prior,
+    train_model,
+    train_prior,
+    work_key,
+)
 from distill.pipeline.workspace import LOCK, locked, remember_corpus, workplace
 from distill.prior.training import PriorTraining
 from distill.storage.work import Executor
 from distill.training import PriorEpochMetrics, PriorTrainingCompleteEvent
 from distill.training.events import kept_weights
 from distill.training.trainer import Trainer
-from unit.tiny import write_tone
+from unit.tiny import write_model, write_tone
 
 EXECUTION = Execution("cpu", "fp32", 2)
 SECTIONS: dict[str, dict[str, Any]] = {
@@ -137,50 +143,47 @@ def test_the_model_is_a_codec_alone_and_nothing_else_is_left(finished: TrainedMo
     assert "model-" not in text
 
 
-def test_a_crash_before_the_model_file_loses_nothing(finished: TrainedModel, sounds: Path, tmp_path: Path) -> None:
-    with patch("distill.pipeline.train.bundle_artifacts", side_effect=MemoryError), pytest.raises(MemoryError):
-        train(sounds, tmp_path / "a.distill")
-    (checkpoints,) = (tmp_path / "state" / "checkpoints").iterdir()
-    assert {name.partition("_")[0] for name in names(checkpoints)} == {"step", "fitted.safetensors", "fidelity"}
-    slow = [patch(f"distill.codec.training.{name}") for name in ("initialise", "held_out_fidelity", "write_previews")]
-    with slow[0] as fit, slow[1] as measure, slow[2] as preview:
-        again = train(sounds, tmp_path / "a.distill")
-    assert [work.called for work in (fit, measure, preview)] == [False] * 3
-    assert (tmp_path / "a.distill").read_bytes() == finished.path.read_bytes()
-    assert again.codec.metrics == finished.codec.metrics
-    assert again.codec.result.remarks == finished.codec.result.remarks
-
-
-def test_a_stop_and_the_same_call_under_another_name_give_the_same_bytes(
+def test_a_stop_and_a_crash_lose_nothing_and_the_same_call_under_another_name_gives_the_same_bytes(
     finished: TrainedModel, sounds: Path, tmp_path: Path, after_step: Any
 ) -> None:
+    """The crash comes after training, before the model file: neither fit, nor training, nor measures are repeated."""
     steps = after_step(3, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(
         Interrupted, match=r"training is saved after step 3 of .*; run the same command to continue"
     ) as caught:
         train(sounds, tmp_path / "model-1.distill")
     assert caught.value.exit_code == 130
-    assert not list(tmp_path.glob("*.distill"))
-    with patch("distill.codec.training.initialise") as fit:
+    with (
+        patch("distill.codec.training.initialise") as fit,
+        patch("distill.pipeline.train.bundle_artifacts", side_effect=MemoryError),
+        pytest.raises(MemoryError),
+    ):
         train(sounds, tmp_path / "model-2.distill")
-    assert not fit.called  # the codec is fitted once
+    (checkpoints,) = (tmp_path / "state" / "checkpoints").iterdir()
+    assert {name.partition("_")[0] for name in names(checkpoints)} == {"step", "fitted.safetensors", "fidelity"}
+    assert not list(tmp_path.glob("*.distill"))
+    measures = ("held_out_fidelity", "write_previews")
+    with patch.multiple("distill.codec.training", **dict.fromkeys(measures, DEFAULT)) as repeated:
+        again = train(sounds, tmp_path / "model-3.distill")
+    assert not any(work.called for work in (fit, *repeated.values()))
     assert len(steps) == 3 * len(finished.codec.result.history)  # three steps an epoch, none of them twice
-    assert (tmp_path / "model-2.distill").read_bytes() == finished.path.read_bytes()
-    assert names(tmp_path) == ["model-2.distill", "model-2.distill.md", "state"]
+    assert (tmp_path / "model-3.distill").read_bytes() == finished.path.read_bytes()
+    assert again.codec.metrics == finished.codec.metrics
+    assert again.codec.result.remarks == finished.codec.result.remarks
+    assert names(tmp_path) == ["model-3.distill", "model-3.distill.md", "state"]
     assert names(tmp_path / "state") == ["corpora"]
 
 
-def test_a_model_that_something_else_wrote_meanwhile_is_not_replaced(
-    finished: TrainedModel, sounds: Path, tmp_path: Path, after_step: Any
-) -> None:
-    after_step(1, lambda: (tmp_path / "a.distill").write_text("another model"))
-    with pytest.raises(
-        ParamsError, match=r"a\.distill: expected no file, as when this training began, found .* with another name"
+def test_a_model_that_something_else_wrote_meanwhile_is_not_replaced(sounds: Path, tmp_path: Path) -> None:
+    model = tmp_path / "a.distill"
+    with (
+        patch("distill.pipeline.train.train_codec", side_effect=lambda *_: model.write_text("another model")),
+        pytest.raises(
+            ParamsError, match=r"a\.distill: expected no file, as when this training began, found .* with another name"
+        ),
     ):
-        train(sounds, tmp_path / "a.distill")
-    assert (tmp_path / "a.distill").read_text() == "another model"
-    train(sounds, tmp_path / "b.distill")
-    assert (tmp_path / "b.distill").read_bytes() == finished.path.read_bytes()
+        train(sounds, model)
+    assert model.read_text() == "another model"
 
 
 def test_other_settings_are_other_work(sounds: Path, tmp_path: Path) -> None:
@@ -203,19 +206,9 @@ def test_a_folder_that_makes_no_corpus_is_a_sentence_and_leaves_other_work_alone
 def test_the_same_training_twice_at_once_and_a_file_where_work_belongs_are_refused(
     sounds: Path, tmp_path: Path
 ) -> None:
-    work = tmp_path / "state" / "train" / key(sounds, PARAMS)
-    work.mkdir(parents=True)
-    script = (
-        "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); input()"
-    )
-    command = [sys.executable, "-c", script, str(work / "lock")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
-        held = "expected no other process with the same training, found one that holds the lock"
-        with pytest.raises(ParamsError, match=held):
-            train(sounds, tmp_path / "a.distill")
-        other.communicate("\n")
+    held = "expected no other process with the same training, found one that holds the lock"
+    with workplace(tmp_path / "state" / "train" / key(sounds, PARAMS)), pytest.raises(ParamsError, match=held):
+        train(sounds, tmp_path / "a.distill")
     (tmp_path / "file").touch()
     with pytest.raises(
         ParamsError, match=r"file.*: expected a folder for work in progress, found a file; move it away"
@@ -237,8 +230,8 @@ def test_work_goes_on_with_one_warning_where_the_drive_has_no_locks(
         assert not (tmp_path / "work").exists()
     (warning,) = caplog.messages
     assert warning == (
-        f"{tmp_path / 'work'}: expected a drive with locks, found: {os.strerror(number)}; nothing keeps two commands from "
-        "changing the same files: run them one after the other"
+        f"{tmp_path / 'work'}: expected a drive with locks, found: {os.strerror(number)}; nothing keeps two commands "
+        "from changing the same files: run them one after the other"
     )
     monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
     with pytest.raises(OSError, match="Input/output error"), locked(tmp_path / LOCK):
@@ -246,13 +239,18 @@ def test_work_goes_on_with_one_warning_where_the_drive_has_no_locks(
 
 
 def test_codec_and_prior_in_one_go_or_one_after_the_other_are_the_same_model(
-    finished: TrainedModel, sounds: Path, tmp_path: Path
+    finished: TrainedModel, sounds: Path, tmp_path: Path, after_step: Any
 ) -> None:
-    """By default a prior is trained on the recordings of the codec; one that is there is replaced."""
+    """Also if the prior is interrupted. By default it is trained on the codec's recordings, with the codec's seed."""
     assert train(sounds, tmp_path / "a.distill", prior=True).prior is not None
     model, state = tmp_path / "b.distill", tmp_path / "other"
     model.write_bytes(finished.path.read_bytes())
-    added = add(model, model, sounds, state=state)
+    other_seed = PARAMS.model_copy(update={"seed": 9})
+    after_step(2, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(Interrupted, match="training is saved after step 2"):
+        add(model, model, sounds, other_seed, state=state)
+    assert model.read_bytes() == finished.path.read_bytes()
+    added = add(model, model, sounds, other_seed, state=state)
     assert model.read_bytes() == (tmp_path / "a.distill").read_bytes()
     bundle = load_bundle(model)
     assert bundle.prior is not None
@@ -262,59 +260,45 @@ def test_codec_and_prior_in_one_go_or_one_after_the_other_are_the_same_model(
     assert names(state) == ["corpora"]
     add(model, tmp_path / "c.distill", None, state=state)
     assert (tmp_path / "c.distill").read_bytes() == model.read_bytes()
-    assert load_bundle(finished.path).prior is None
 
 
-def test_a_prior_trims_as_its_codec_did(tmp_path: Path) -> None:
-    given = PARAMS.model_copy(update={"corpus": PARAMS.corpus.model_copy(update={"trim": False})})
-    (tmp_path / "padded").mkdir()
-    for number in range(3):
-        tone = np.sin(0.1 * (1 + number) * np.arange(8000)) * np.exp(-np.arange(8000) / 2000)
-        soundfile.write(tmp_path / "padded" / f"{number}.wav", np.pad(tone, (8000, 0)), 16_000)
-    finished = train(tmp_path / "padded", tmp_path / "a.distill", given)
-    assert not load_bundle(finished.path).metadata.trim
-    add(finished.path, tmp_path / "b.distill", None)  # refused if these were other recordings
-
-
-def test_a_stereo_corpus_keeps_its_images_up_to_the_model_file(tmp_path: Path) -> None:
+def test_a_prior_takes_corpus_and_split_of_its_codec(tmp_path: Path) -> None:
+    """A stereo codec without trimming, at the rate that suits its recordings: others would be refused."""
+    auto = {**SECTIONS, "corpus": {"path": "unused", "trim": False}}
+    given = default_params(**auto)
+    assert given.corpus.sample_rate == "auto"
     (tmp_path / "wide").mkdir()
     for number in range(4):
-        time = np.arange(8000) / 16_000
-        tone = np.sin(900 * (1 + number) * time) * np.exp(-8 * time)
+        time = np.arange(12_000) / 48_000
+        tone = np.sin(2700 * (1 + number) * time) * np.exp(-8 * time)
+        tone += 0.1 * np.random.default_rng(number).standard_normal(12_000)
         both = np.stack([0.5 * tone, 0.5 * tone * (-1 if number else 1)], axis=1)  # the first one is mono
-        soundfile.write(tmp_path / "wide" / f"{number}.wav", both, 16_000)
-    finished = train(tmp_path / "wide", tmp_path / "a.distill")
-    assert finished.corpus["channels"] == "stereo"
-    assert load_bundle(finished.path).metadata.is_stereo
+        soundfile.write(tmp_path / "wide" / f"{number}.wav", np.pad(both, ((12_000, 0), (0, 0))), 48_000)
+    finished = train(tmp_path / "wide", tmp_path / "a.distill", given)
+    assert (finished.corpus["channels"], finished.corpus["sample_rate"]) == ("stereo", 48_000)
+    metadata = load_bundle(finished.path).metadata
+    assert (metadata.is_stereo, metadata.trim) == (True, False)
     add(finished.path, tmp_path / "b.distill", None)
     bundle = load_bundle(tmp_path / "b.distill")
+    assert bundle.codec.spectrogram.sample_rate == 48_000
     assert bundle.reference is not None
     images = [about.image for about in bundle.reference.side_info]
     lengths = dict(zip(bundle.reference.names, map(len, images), strict=True))
     assert lengths == {name: int(name != "0.wav") for name in lengths}
     assert bundle.metadata.metadata["stereo_recordings"] == sum(lengths.values()) > 0
-    assert ("sound", "stereo by images, 16000 Hz") in facts(bundle.metadata)
-    mono = PARAMS.model_copy(update={"corpus": PARAMS.corpus.model_copy(update={"channels": "mono"})})
-    finished = train(tmp_path / "wide", tmp_path / "c.distill", mono)
-    assert not load_bundle(finished.path).metadata.is_stereo
-    add(finished.path, tmp_path / "d.distill", None)  # refused if these were other recordings
-    bundle = load_bundle(tmp_path / "d.distill")
-    assert ("sound", "mono, 16000 Hz") in facts(bundle.metadata)
-    assert bundle.metadata.training_config["split"]["stereo"] is False
+    assert ("sound", "stereo by images, 48000 Hz") in facts(bundle.metadata)
 
 
-def test_folders_are_labels_with_labels_folder(finished: TrainedModel, tmp_path: Path) -> None:
-    for number in range(6):
-        folder = tmp_path / "sounds" / ("low", "high")[number % 2]
-        write_tone(folder / f"{number}.wav", 0.4, pitch=200.0 * (number + 1))
-    labelled = PARAMS.model_copy(update={"corpus": PARAMS.corpus.model_copy(update={"labels": "folder"})})
-    add(finished.path, tmp_path / "a.distill", tmp_path / "sounds", labelled)
-    model = distill.load(tmp_path / "a.distill")
-    assert model.labels == ["high", "low"]
-    assert model.bundle.reference is not None
-    assert {name.split("/")[0] for name in model.bundle.reference.names} == {"high", "low"}
-    made = model.generate(n=2, seconds=0.2, seed=0, label="low")
-    assert all(novelty is not None and novelty.codes.nearest.endswith(".wav") for novelty in made.novelty)
+@pytest.mark.parametrize("is_stereo", [True, False])
+def test_settings_of_a_prior_are_those_of_its_codec(tmp_path: Path, is_stereo: bool) -> None:
+    write_model(tmp_path / "a.distill")
+    bundle = load_bundle(tmp_path / "a.distill")
+    split = {"seed": 5, "val_fraction": 0.25, "trim": False, "stereo": is_stereo}
+    metadata = bundle.metadata.model_copy(update={"training_config": {"split": split}})
+    params = _with_codec_split(default_params(), replace(bundle, metadata=metadata))
+    assert (params.seed, params.split.val_fraction, params.corpus.trim) == (5, 0.25, False)
+    assert params.corpus.sample_rate == metadata.spectrogram_config.sample_rate
+    assert params.corpus.channels == (default_params().corpus.channels if is_stereo else "mono")
 
 
 def trained_paths(model: Path) -> set[str]:
@@ -338,21 +322,11 @@ SHORT = default_params(**{**SECTIONS, **{name: {**SECTIONS[name], "epochs": 1} f
 LABELLED = SHORT.model_copy(update={"corpus": SHORT.corpus.model_copy(update={"labels": "folder"})})
 
 
-def auditioned(sounds: Path, model: Path) -> dict[str, float]:
-    """Figures of the audition of a model of these recordings."""
-    ingest(sounds, model.parent / "corpus", 16_000, 0.0)
-    one = distill.load(model)
-    assert one.bundle.reference is not None
-    settings = SHORT.audition.model_copy(update={"count": 1, "max_seconds": 0.5})
-    return audition(one.context, load_corpus(model.parent / "corpus"), settings, 0, model.parent / "audition")[0]
-
-
 def test_two_recordings_are_enough(tmp_path: Path) -> None:
     for number in range(2):
         write_tone(tmp_path / "sounds" / f"{number}.wav", 0.4, pitch=200.0 * (number + 1))
     trained = train(tmp_path / "sounds", tmp_path / "a.distill", SHORT, prior=True)
     assert len(trained_paths(trained.path)) == 1
-    assert auditioned(tmp_path / "sounds", trained.path)["tonal_rate_originals"] == 1
 
 
 def test_one_long_recording_is_trained_on_but_for_its_end(tmp_path: Path) -> None:
@@ -369,16 +343,10 @@ def test_one_long_recording_is_trained_on_but_for_its_end(tmp_path: Path) -> Non
     rate = model.bundle.codec.spectrogram.frame_rate
     assert [len(codes) for codes in reference.codes] == [pytest.approx(10.8 * rate, abs=1)]
     assert [len(codes) for codes in reference.held_out] == [pytest.approx(1.2 * rate, abs=1)]
-    assert auditioned(tmp_path / "sounds", trained.path)["tonal_rate_originals"] == 0
-
-
-def test_velocities_of_one_sound_are_split_by_recording(tmp_path: Path) -> None:
-    for number in range(6):
-        write_plucks(tmp_path / "sounds" / f"{number}.wav", range(1), 0.15 * (number + 1))
-    trained = train(tmp_path / "sounds", tmp_path / "a.distill", SHORT, prior=True)
-    assert trained.corpus["counts"]["groups"] == 1
-    assert "6 recordings are near-duplicates or parts of others and are on both sides" in trained.codec.warnings[0]
-    assert 1 < len(trained_paths(trained.path)) < 6
+    ingest(tmp_path / "sounds", tmp_path / "corpus", 16_000, 0.0)
+    settings = SHORT.audition.model_copy(update={"count": 1, "max_seconds": 0.5})
+    measured, _ = audition(model.context, load_corpus(tmp_path / "corpus"), settings, 0, tmp_path / "audition")
+    assert measured["tonal_rate_originals"] == 0
 
 
 def test_no_label_is_lost_whoever_trains_with_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -391,11 +359,11 @@ def test_no_label_is_lost_whoever_trains_with_labels(tmp_path: Path, capsys: pyt
     assert distill.load(tmp_path / "a.distill").labels == labels
     every = {f"{label}/1.wav" for label in labels}
     assert trained_paths(tmp_path / "a.distill") == every
-    plain = train(tmp_path / "sounds", tmp_path / "plain.distill", SHORT, prior=True).path
+    plain = train(tmp_path / "sounds", tmp_path / "plain.distill", SHORT).path
     capsys.readouterr()
-    add(plain, tmp_path / "c.distill", tmp_path / "sounds", LABELLED)
-    heard = trained_paths(plain)
-    assert trained_paths(tmp_path / "c.distill") == heard != every
+    add(plain, tmp_path / "b.distill", tmp_path / "sounds", LABELLED)
+    heard = trained_paths(tmp_path / "b.distill")
+    assert heard < every
     lost = ", ".join(sorted(name.split("/")[0] for name in every - heard))
     assert (
         f"warning: labels {lost}: expected a recording of each to train on, found that the codec, which was trained "
@@ -425,20 +393,6 @@ def test_unknown_and_changed_recordings_and_an_unknown_split_are_sentences(
     assert not output.exists()
 
 
-def test_an_interrupted_prior_goes_on_and_holds_out_the_recordings_of_the_codec(
-    finished: TrainedModel, sounds: Path, tmp_path: Path, after_step: Any
-) -> None:
-    expected, model = tmp_path / "expected.distill", tmp_path / "model.distill"
-    add(finished.path, expected, sounds, PARAMS.model_copy(update={"seed": 9}))  # the seed is that of the codec
-    model.write_bytes(finished.path.read_bytes())
-    after_step(2, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(Interrupted, match="training is saved after step 2"):
-        add(model, model, sounds)
-    assert model.read_bytes() == finished.path.read_bytes()
-    add(model, model, sounds)
-    assert model.read_bytes() == expected.read_bytes()
-
-
 def test_more_levels_train_encode_decode_and_generate(sounds: Path, tmp_path: Path) -> None:
     vqvae = {**SECTIONS["vqvae"], "quality": "high", "num_quantizers": "auto", "epochs": 2}
     trained = train(sounds, tmp_path / "a.distill", default_params(**{**SECTIONS, "vqvae": vqvae}), prior=True)
@@ -456,21 +410,6 @@ def test_more_levels_train_encode_decode_and_generate(sounds: Path, tmp_path: Pa
     (sound,) = model.generate(n=1, seconds=0.3, seed=0).sounds
     assert np.isfinite(sound).all()
     assert len(sound)
-
-
-def test_the_rate_of_auto_is_that_of_the_recordings_and_a_prior_takes_the_codecs(sounds: Path, tmp_path: Path) -> None:
-    """A later prior reads other recordings at the codec's rate."""
-    short = {name: {**SECTIONS[name], "epochs": 1} for name in ("vqvae", "prior")}
-    auto = default_params(**{**SECTIONS, **short, "corpus": {"path": "unused"}})
-    assert auto.corpus.sample_rate == "auto"
-    bright, model = tmp_path / "bright", tmp_path / "a.distill"
-    for number in range(4):
-        hiss = 0.1 * np.random.default_rng(number).standard_normal(20_000).astype(np.float32)
-        write_audio(bright / f"{number}.wav", hiss, 48_000)
-    assert train(bright, model, auto).corpus["sample_rate"] == distill.load(model).sample_rate == 48_000
-    assert train(sounds, tmp_path / "b.distill", auto).corpus["sample_rate"] == 24_000
-    add(model, tmp_path / "c.distill", sounds, auto)
-    assert distill.load(tmp_path / "c.distill").sample_rate == 48_000
 
 
 def test_a_prior_trained_from_python_reports_saves_itself_as_the_command_does_and_can_be_cancelled(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from distill.audio.corpus import load_corpus
 from distill.audio.ingest import ingest
@@ -23,6 +24,7 @@ from unit.training.coded import config, data, recordings
 from unit.training.line import Seen
 
 
+@patch("distill.codec.initialise.VIEWS", 2)
 def curve(what: str, folder: Path) -> dict[str, Any]:
     """Losses of every step and epoch: of a prior on 13 recordings in batches of 4, so that the last batch holds one; of
     a codec on three tones, in batches of 5 crops, so that two processes have unequal shares.
@@ -31,7 +33,7 @@ def curve(what: str, folder: Path) -> dict[str, Any]:
     """
     fabric, seen, found = make_fabric(Execution("cpu", "fp32")), Seen(), dict[str, Any]()
     if what == "prior":
-        arguments = (data(recordings(0, 13), recordings(1, 5)), config(epochs=5), 0)
+        arguments = (data(recordings(0, 13), recordings(1, 5)), config(epochs=2), 0)
         result = fit_prior(*arguments, Run(fabric, CheckpointStore(folder), (seen,))).result
         elsewhere = CheckpointStore(folder if fabric.global_rank == 0 else folder / "elsewhere")
         again: Callable[[], object] = partial(fit_prior, *arguments, Run(fabric, elsewhere))
@@ -41,7 +43,7 @@ def curve(what: str, folder: Path) -> dict[str, Any]:
             write_tone(tones / "in" / f"{number}.wav", 1.2, pitch=130.0 * (number + 1))
         ingest(tones / "in", tones / "out", 16_000, 0.0)
         corpus, sizes = load_corpus(tones / "out"), {"codebook_size": 8, "num_quantizers": 6, "hidden_size": 32}
-        settings: dict[str, Any] = {**sizes, "epochs": 3, "batch_size": 5, "latent_size": 16}
+        settings: dict[str, Any] = {**sizes, "epochs": 2, "batch_size": 5, "latent_size": 16}
         settings |= {"num_layers": 1, "crop_seconds": 0.25, "dropout": 0.0}
         vqvae = get_adaptive_vqvae_config(3, **settings)
         result = train_vqvae(corpus, vqvae, 0.3, 0, fabric, callback=seen).result

@@ -25,13 +25,13 @@ HAS_CUDA = torch.cuda.is_available()
     [
         (
             "prior",
-            60,
-            "expected the checkpoints of the first process for all 2 of them, found others or none for 1; run it on all "
-            "computers in one folder that they share",
+            24,
+            "expected the checkpoints of the first process for all 2 of them, found others or none for 1; run it on "
+            "all computers in one folder that they share",
         ),
         (
             "codec",
-            12,
+            8,
             "expected at least 2, a crop for each process, found 1; raise it or start fewer processes",
         ),
     ],

@@ -25,7 +25,7 @@ def test_a_terminal_that_closes_is_ignored_under_nohup() -> None:
     try:
         with catch_interruption() as interruption:
             signal.raise_signal(signal.SIGHUP)
-            assert interruption.signal is None
+            assert not interruption.signal
         raise_on_signals()
         signal.raise_signal(signal.SIGHUP)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)

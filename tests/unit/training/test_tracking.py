@@ -151,11 +151,27 @@ def test_a_callback_gets_the_public_events() -> None:
     assert got == [WATCH, ROLLBACK, PRIOR_EPOCH]
 
 
+def client(root: Path) -> Any:
+    """MLflow's client of the store in a folder."""
+    return client_of(f"sqlite:///{root / 'mlflow.db'}")
+
+
+def runs_of(root: Path, experiment: str = "distill") -> list[Any]:
+    """Runs of an experiment, the first one first."""
+    number = client(root).get_experiment_by_name(experiment).experiment_id
+    return list(client(root).search_runs([number], order_by=["start_time ASC"]))
+
+
+def record(root: Path, fingerprint: str, **more: Any) -> None:
+    """Record a training without events."""
+    with Tracker(root, "train_prior", fingerprint, **more):
+        pass
+
+
 def stored(root: Path) -> tuple[Any, Any]:
     """MLflow's client of the store in a folder, and the one run in it."""
-    store = client_of(f"sqlite:///{root / 'mlflow.db'}")
-    (run,) = store.search_runs([store.get_experiment_by_name("distill").experiment_id])
-    return store, run
+    (run,) = runs_of(root)
+    return client(root), run
 
 
 def test_a_run_holds_tags_params_metrics_remarks_and_artefacts(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +180,7 @@ def test_a_run_holds_tags_params_metrics_remarks_and_artefacts(root: Path, monke
     (root / "note.txt").write_text("hello")
     with Tracker(root, "train_prior", "f00d", {"epochs": 3}, about=ABOUT) as tracker:
         send(tracker, START, step(3), step(10), WATCH, EPOCH, PRIOR_EPOCH, CODEC_EPOCH, ROLLBACK, END)
-        tracker.kept({"val_loss": 1.5, "epoch": 1}, {"codec_sha256": "beef"})
+        tracker.log_best({"val_loss": 1.5, "epoch": 1}, {"codec_sha256": "beef"})
         tracker.metrics({"val_loss": 1.25, "broken": float("nan")}, 3)
         tracker.artifact(root / "note.txt", "checkpoint")
         watching = threading.enumerate()
@@ -218,19 +234,16 @@ def test_the_names_of_runs_begin_with_what_differs_from_the_first_and_was_asked_
         monkeypatch.setenv("DVC_EXP_NAME", experiment)
         about = {**ABOUT, **{key: value for key, value in changed.items() if key in ABOUT}}
         params = {**settings, **{key: value for key, value in changed.items() if key not in ABOUT}}
-        with Tracker(root, "train_prior", f"f00d{number}", params, about=about, derived={"batch"}):
-            named.append(expected)
-    store = client_of(f"sqlite:///{root / 'mlflow.db'}")
-    runs = store.search_runs([store.get_experiment_by_name("distill").experiment_id], order_by=["start_time ASC"])
-    assert [run.info.run_name for run in runs] == named
+        record(root, f"f00d{number}", params=params, about=about, derived={"batch"})
+        named.append(expected)
+    assert [run.info.run_name for run in runs_of(root)] == named
 
 
 def test_a_run_gets_the_model_and_every_audition_of_it(root: Path) -> None:
     model, sounds = root / "demo.distill", root / "sounds"
     model.write_text("a model")
     sounds.mkdir()
-    with Tracker(root, "train_prior", "f00d", {"epochs": 3}):
-        pass
+    record(root, "f00d")
     for _ in range(2):
         track_model(root, "f00d", model)
     for number in range(2):
@@ -265,11 +278,10 @@ def test_without_a_root_or_where_it_is_not_active_nothing_is_tracked(
 
 
 def test_an_interrupted_run_is_marked_killed_and_goes_on(root: Path) -> None:
-    with pytest.raises(Interrupted), Tracker(root, "train_vqvae", "cafe", {}):
+    with pytest.raises(Interrupted), Tracker(root, "train_prior", "cafe"):
         raise Interrupted("interrupted by SIGINT")
     assert stored(root)[1].info.status == "KILLED"
-    with Tracker(root, "train_vqvae", "cafe", {}):
-        pass
+    record(root, "cafe")
     assert stored(root)[1].info.status == "FINISHED"
 
 
@@ -318,141 +330,117 @@ def test_a_run_begins_late_where_the_store_is_broken_at_first(
 
 
 def test_an_experiment_that_was_deleted_is_restored_and_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with Tracker(root, "train_vqvae", "cafe", {"a": 1}):
-        pass
+    record(root, "cafe")
     store, run = stored(root)
     store.delete_experiment(run.info.experiment_id)
-    with caplog.at_level(logging.WARNING), Tracker(root, "train_vqvae", "f00d", {"a": 1}):
-        pass
-    assert {run.data.tags["distill.fingerprint"] for run in store.search_runs([run.info.experiment_id])} == {
-        "cafe",
-        "f00d",
-    }
+    record(root, "f00d")
+    assert [run.data.tags["distill.fingerprint"] for run in runs_of(root)] == ["cafe", "f00d"]
     (warning,) = warnings_of(caplog)
     assert warning == "MLflow: the experiment distill was deleted; it is restored with its runs, to record this one"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
-def test_a_database_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
-    """A server that makes it table by table, or a full disk, would leave a half-made one, which nothing mends."""
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-    body = f"from pathlib import Path\nfrom distill.training.tracking import Tracker\nwith Tracker(Path({str(tmp_path)!r}), 'a', 'b', {{}}): pass"
-    done = subprocess.run([sys.executable, "-c", limit + body], capture_output=True, text=True, check=True)
+def test_a_database_is_made_whole_or_not_at_all(tmp_path: Path, database: Path) -> None:
+    """A full disk would leave a half-made one, which nothing mends."""
+    program = f"""
+import resource
+from pathlib import Path
+from distill.training.tracking import Tracker
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+with Tracker(Path({str(tmp_path)!r}), "a", "b"):
+    pass
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr.count("MLflow tracking stopped at sqlite:///") == 1
     assert list(tmp_path.iterdir()) == []
-    command = page_command(tmp_path, 5000)
-    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
-        assert database.execute("select version_num from alembic_version").fetchone()
-    assert f"sqlite:///{tmp_path.resolve() / 'mlflow.db'}" in command
-    before = (tmp_path / "mlflow.db").stat().st_ino
-    assert client_of(f"sqlite:///{tmp_path}/mlflow.db").search_experiments()
-    assert [(path.name, path.stat().st_ino) for path in tmp_path.iterdir()] == [("mlflow.db", before)]
+    before = database.stat().st_ino
+    assert client_of(f"sqlite:///{database}").search_experiments()
+    assert [(path.name, path.stat().st_ino) for path in database.parent.iterdir()] == [("mlflow.db", before)]
 
 
 def test_a_project_that_was_moved_or_copied_has_an_experiment_of_its_own_and_is_told_what_shows_earlier_files(
-    tmp_path: Path, database: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, database: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A store that the environment names is left as it is."""
     first, moved, copied = tmp_path / "a b/first", tmp_path / "Stücke 1/moved", tmp_path / "copied"
 
-    def train(root: Path, fingerprint: str) -> set[str]:
-        """Train, and return what the model files of the experiment's runs contain."""
+    def models(root: Path, experiment: str) -> set[str]:
+        """What the model files of the runs of an experiment contain."""
+        files = [
+            client(root).download_artifacts(run.info.run_id, "model/tiny.distill") for run in runs_of(root, experiment)
+        ]
+        return {Path(file).read_text() for file in files}
+
+    def train(root: Path, fingerprint: str) -> list[str]:
+        """Train, and return the warnings. The model file is in the project."""
         caplog.clear()
         model = tmp_path / "tiny.distill"
         model.write_text(fingerprint)
-        with Tracker(root, "train_prior", fingerprint, {"a": 1}):
-            pass
+        record(root, fingerprint)
         track_model(root, fingerprint, model)
         newest = client(root).get_model_version_by_alias("tiny", "newest")
         source = Path(url2pathname(urlsplit(newest.source).path))
         assert source.resolve() == root / "mlruns" / newest.run_id / "artifacts/model"
-        return models(root, "distill")
-
-    def client(root: Path) -> Any:
-        return client_of(f"sqlite:///{root / 'mlflow.db'}")
-
-    def models(root: Path, experiment: str) -> set[str]:
-        store = client(root)
-        runs = store.search_runs([store.get_experiment_by_name(experiment).experiment_id])
-        return {Path(store.download_artifacts(run.info.run_id, "model/tiny.distill")).read_text() for run in runs}
+        return warnings_of(caplog)
 
     first.mkdir(parents=True)
     shutil.copy(database, first)
-    assert train(first, "f00d") == {"f00d"}
+    assert train(first, "f00d") == []
     moved.parent.mkdir()
     first.rename(moved)
     page_command(moved, 5000)
-    link = f"`ln -s '{moved}' '{first}'` shows the files of earlier runs, too"
-    assert [warning.endswith(link) for warning in warnings_of(caplog)] == [True]
-    assert train(moved, "cafe") == {"cafe"}
-    assert [warning.endswith(link) for warning in warnings_of(caplog)] == [True]
+    (warning,) = warnings_of(caplog)
+    assert warning.endswith(f"`ln -s '{moved}' '{first}'` shows the files of earlier runs, too")
+    first.symlink_to(moved)  # as it says
+    page_command(moved, 5000)
+    assert warnings_of(caplog) == [warning]
+    first.unlink()
+    assert train(moved, "cafe") == [warning]
     assert not first.exists()
     first.symlink_to(moved)
-    assert models(moved, f"distill in {(first / 'mlruns').as_uri()}") == {"f00d"}
+    assert (models(moved, "distill"), models(moved, f"distill in {moved}")) == ({"f00d"}, {"cafe"})
     shutil.copytree(moved, copied)
-    assert train(copied, "beef") == {"beef"}
-    assert train(moved, "babe") == {"cafe", "babe"}
-    assert warnings_of(caplog) == []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copied / 'mlflow.db'}")
+    record(copied, "a11")
+    assert len(client(copied).search_experiments()) == 3
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert len(train(copied, "beef")) == 1
+    assert train(moved, "babe") == []
+    assert (models(copied, f"distill in {copied}"), models(moved, f"distill in {moved}")) == (
+        {"beef"},
+        {"cafe", "babe"},
+    )
     first.unlink()
     moved.rename(first)
-    assert train(first, "face") == {"f00d", "face"}
-    first.rename(moved)
-    first.symlink_to(moved)
-    assert train(moved, "fade") == {"f00d", "face", "fade"}
-    assert warnings_of(caplog) == []
-
-
-def test_a_store_that_the_environment_names_is_left_as_it_is(
-    tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "first").mkdir()
-    shutil.copy(database, tmp_path / "first")
-    with Tracker(tmp_path / "first", "train_prior", "f00d", {}):
-        pass
-    uri = f"sqlite:///{tmp_path / 'second/mlflow.db'}"
-    (tmp_path / "first").rename(tmp_path / "second")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with Tracker(tmp_path / "second", "train_prior", "cafe", {}):
-        pass
-    assert {experiment.name for experiment in client_of(uri).search_experiments()} == {"Default", "distill"}
+    assert train(first, "face") == []
+    assert models(first, "distill") == {"f00d", "face"}
 
 
 def test_the_experiment_that_the_environment_names_is_used_by_name_and_by_id(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An id that the store does not have is said, and training goes on; a move tells one experiment from another."""
-    store = client_of(f"sqlite:///{root / 'mlflow.db'}")
-    by_id = store.create_experiment("team-b")
-
-    def train(folder: Path, fingerprint: str, **named: str) -> None:
-        for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
-            monkeypatch.setenv(name, named.get(name, ""))
-        with Tracker(folder, "train_prior", fingerprint, {"a": 1}):
-            pass
-
-    def fingerprints(folder: Path, name: str) -> set[str]:
-        client = client_of(f"sqlite:///{folder / 'mlflow.db'}")
-        runs = client.search_runs([client.get_experiment_by_name(name).experiment_id])
-        return {run.data.tags["distill.fingerprint"] for run in runs}
-
-    train(root, "f0")
-    train(root, "f1", MLFLOW_EXPERIMENT_NAME="team-a")
-    train(root, "f2", MLFLOW_EXPERIMENT_NAME="team-a", MLFLOW_EXPERIMENT_ID=by_id)
-    assert [fingerprints(root, name) for name in ("distill", "team-a", "team-b")] == [{"f0"}, {"f1"}, {"f2"}]
+    """An id that the store does not have is said, and training goes on."""
+    by_id = client(root).create_experiment("team-b")
+    for fingerprint, name, number in (("f0", "", ""), ("f1", "team-a", ""), ("f2", "team-a", by_id)):
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", name)
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", number)
+        record(root, fingerprint)
+    found = [
+        [run.data.tags["distill.fingerprint"] for run in runs_of(root, n)] for n in ("distill", "team-a", "team-b")
+    ]
+    assert found == [["f0"], ["f1"], ["f2"]]
     caplog.clear()
-    train(root, "f3", MLFLOW_EXPERIMENT_ID="987")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "987")
+    record(root, "f3")
     (warning,) = warnings_of(caplog)
     assert "No Experiment with id=987 exists" in warning
     assert warning.endswith("training continues without it")
-    moved = root.rename(root.with_name("moved"))
-    train(moved, "f4", MLFLOW_EXPERIMENT_NAME="team-a")
-    train(moved, "f5")
-    assert [fingerprints(moved, name) for name in ("distill", "team-a")] == [{"f5"}, {"f4"}]
 
 
 def test_the_address_of_the_page_is_that_of_the_table_of_the_best_once_there_is_a_run(root: Path) -> None:
     assert runs_address(root, 5001) == "http://127.0.0.1:5001"
     with Tracker(root, "train_prior", "f00d", {"a": 1}) as tracker:
-        tracker.kept({"val_bits_per_second": 9.0, "val_perplexity": 4.0, "epoch": 1}, {})
+        tracker.log_best({"val_bits_per_second": 9.0, "val_perplexity": 4.0, "epoch": 1}, {})
         tracker.metrics({f"audition/{verdict}": 1.0 for verdict in ("new", "close", "copies")}, 0)
     store, run = stored(root)
     number = run.info.experiment_id

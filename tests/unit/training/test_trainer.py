@@ -42,7 +42,7 @@ class Poisoned(LineTask):
             yield batch * torch.nan if number in {9, 10, 11, 15, 16, 17, 21} else batch
 
 
-@pytest.mark.parametrize("stop_at", [1, 4, 17, 23])
+@pytest.mark.parametrize("stop_at", [1, 17])
 def test_a_run_stopped_at_any_step_ends_with_the_same_bytes(store: CheckpointStore, stop_at: int) -> None:
     expected = train(LineTask())
     seen, interruption = interrupted_at(stop_at)
@@ -55,7 +55,7 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_bytes(store: CheckpointSto
 @pytest.mark.usefixtures("save_always")
 @pytest.mark.parametrize(
     ("kind", "kill_at"),
-    [*((LineTask, number) for number in (2, 22)), *((Poisoned, number) for number in (9, 10, 11, 12, 16, 22))],
+    [(LineTask, 22), *((Poisoned, number) for number in (9, 10, 12, 16, 22))],
 )
 def test_a_killed_run_resumes_from_its_last_checkpoint(
     store: CheckpointStore, kind: type[LineTask], kill_at: int, request: pytest.FixtureRequest
@@ -140,7 +140,7 @@ def test_parts_learn_at_their_share_of_the_rate() -> None:
     def moved(share: float) -> list[float]:
         task = LineTask()
         before = [value.detach().clone() for value in task.model.parameters()]
-        task.model.load_state_dict(train(task, epochs=1, rate_shares={"0.": share}).last_tensors)
+        task.model.load_state_dict(train(task, epochs=1, learning_rate_factors={"0.": share}).last_tensors)
         pairs: Any = zip(task.model.parameters(), before, strict=True)
         return [float((now.detach() - then).abs().max()) for now, then in pairs]
 
@@ -201,21 +201,24 @@ def test_initial_weights_are_kept_where_training_gains_no_more_than_chance(
     assert all(torch.equal(value, expected.best_tensors[key]) for key, value in again.model.state_dict().items())
 
 
-@pytest.mark.parametrize(("least_gain", "epochs"), [(0.03, 3), (0.04, 1)])
-def test_training_is_left_out_where_its_first_epoch_gains_less_than_it_must(least_gain: float, epochs: int) -> None:
-    """The first epoch lowers the loss from 4 to 3.875, by .031."""
-    result = train(PartsTask([START, BETTER, LUCKY, WORSE]), epochs=3, validate_initial=True, least_gain=least_gain)
-    assert (len(result.history), result.best_epoch) == (epochs, int(epochs > 1))
+@pytest.mark.parametrize(
+    ("parts", "least_gain", "epochs", "best_epoch"),
+    [
+        ([BETTER, LUCKY, WORSE], 0.03, 3, 1),  # the first epoch lowers the loss from 4 to 3.875, by .031
+        ([BETTER, LUCKY, WORSE], 0.04, 1, 0),
+        ([WORSE, WORSE, BETTER], 0.0, 3, 3),
+    ],
+)
+def test_training_is_left_out_where_its_first_epoch_gains_less_than_it_must(
+    parts: list[list[float]], least_gain: float, epochs: int, best_epoch: int
+) -> None:
+    result = train(PartsTask([START, *parts]), epochs=3, validate_initial=True, least_gain=least_gain)
+    assert (len(result.history), result.best_epoch) == (epochs, best_epoch)
     left_out = (
-        "training is left out, as its first epoch lowered the held-out loss by less than 0.04 of it (least_gain); with a "
-        "number of epochs it is not"
+        "training is left out, as its first epoch lowered the held-out loss by less than 0.04 of it (least_gain); with "
+        "a number of epochs it is not"
     )
     assert (left_out in result.remarks) is (epochs == 1)
-
-
-def test_without_a_gain_that_it_must_have_training_goes_on_after_a_first_epoch_that_is_worse() -> None:
-    result = train(PartsTask([START, WORSE, WORSE, BETTER]), epochs=3, validate_initial=True)
-    assert (len(result.history), result.best_epoch) == (3, 3)
 
 
 @pytest.mark.parametrize(

@@ -377,7 +377,7 @@ def test_trainings_are_compared_by_the_weights_that_they_kept(
             tracker.metrics({"val_perplexity": 99.0, "epoch_time_s": 1.0}, 7)
             if number:  # the first one goes on
                 levels = {f"level_{level}/val_perplexity": 2.0 for level in (10, 2)}
-                tracker.kept({"val_perplexity": 12.5 + number, "epoch": 3, **levels}, {})
+                tracker.log_best({"val_perplexity": 12.5 + number, "epoch": 3, **levels}, {})
     compare = next(one.fn for one in blocks().fns.values() if one.api_name == "compare")
     cells = re.findall("<td>(.*?)</td>", compare(runs).partition("kept</h2>")[2])
     assert cells == [
