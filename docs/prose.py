@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-BOUNDS = {"distill": 15, "stages": 2, "docs": 6}
+BOUNDS = {"distill": 14, "stages": 1, "docs": 6}
 PATTERNS = (
     r"^(What|Of|Which|Those|Such|That)\b",
     r"\b(that|those) of\b",
