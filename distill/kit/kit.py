@@ -4,25 +4,18 @@ Sounds of labels play to their end, whatever the length of the note. Labels that
 the others take white keys from C1 upwards. An instrument at notes covers all keys, and its sounds end with the note.
 """
 
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from xml.etree import ElementTree
 
 from distill import __version__
 from distill.audio.output import Output
-from distill.drums import drum_keys
-from distill.errors import ParamsError
 from distill.generate.notebook import players_and_table
 from distill.generate.settings import default_guidance
 from distill.kit.loops import Loop
-from distill.kit.settings import KitFormat, KitSettings
-from distill.notes import CONCERT, KEYS, Tuning, note_name, read_note
+from distill.kit.settings import KitSettings
+from distill.notes import CONCERT, Tuning, note_name
 from distill.text import beside, one_line, several, wrapped
 
 if TYPE_CHECKING:
@@ -33,80 +26,6 @@ if TYPE_CHECKING:
 FORMAT = "distill_kit"
 INDEX = "kit.json"
 MOST_VELOCITY = 127
-MOST_CLUSTERS = 8  # for a model without labels
-RELEASE_SECONDS = 0.3  # of instruments at notes
-HATS = frozenset({42, 44, 46})  # closed, pedal, open
-
-
-class Place(NamedTuple):
-    """MIDI key of a label, and whether it is a drum, and a hi-hat, which other hi-hats silence."""
-
-    key: int
-    is_drum: bool
-    is_hat: bool
-
-
-def read_keys(given: Mapping[str, int | str]) -> dict[str, int]:
-    """Parse keys of labels: MIDI numbers or notes such as "F#2". Raises ParamsError, also for a duplicate key."""
-    keys = dict[str, int]()
-    for label, note in given.items():
-        text = str(note).strip()
-        key = read_note(text)
-        if key is None or key in keys.values():
-            other = "something else" if key is None else "the key of another label"
-            raise ParamsError(
-                f"keys {one_line(label, 60)}={one_line(text, 60)}: expected a key of its own, 0 to {KEYS[-1]}, or its "
-                f"note, C-1 to G9, found {other}; choose another key"
-            )
-        keys[label] = key
-    return keys
-
-
-def assign_keys(
-    labels: Sequence[str], known: Sequence[str], given: Mapping[str, int]
-) -> list[Place]:
-    """Assign a different key to each label; keys in `given` come first.
-
-    `known` are all labels of the model, which decide whether short names are drums. A drum takes its first choice that
-    is free, otherwise the next free key upwards. Other labels take free white keys from C1 upwards, then any free key.
-    Raises ParamsError for more than 128 labels.
-    """
-    if len(labels) > len(KEYS):
-        raise ParamsError(
-            f"kit: expected at most {len(KEYS)} labels, one for each MIDI key, found {len(labels)}; choose some of them"
-        )
-    drums = dict(zip(known, drum_keys(known), strict=True))
-    choices = [drums.get(label, ()) for label in labels]
-    chosen = {
-        position: given[label] for position, label in enumerate(labels) if label in given
-    }  # keys by position
-    for rank in range(max(map(len, choices), default=0)):
-        for position, keys in enumerate(choices):
-            if position not in chosen and rank < len(keys) and keys[rank] not in chosen.values():
-                chosen[position] = keys[rank]
-    for position, keys in enumerate(choices):
-        if keys and position not in chosen:
-            upwards = (*KEYS[keys[0] :], *reversed(KEYS[: keys[0]]))
-            chosen[position] = next(key for key in upwards if key not in chosen.values())
-    first = 24  # C1
-    white_first = sorted(KEYS[first:], key=lambda key: "#" in note_name(key))
-    free = [key for key in (*white_first, *reversed(KEYS[:first])) if key not in chosen.values()]
-    places = []
-    for position, (label, keys) in enumerate(zip(labels, choices, strict=True)):
-        key = chosen[position] if position in chosen else free.pop(0)
-        is_hat = not HATS.isdisjoint([key] if label in given else keys)
-        places.append(Place(key, is_hat or bool(keys), is_hat))
-    return places
-
-
-def key_ranges(notes: Sequence[int]) -> dict[int, tuple[int, int]]:
-    """Lowest and highest key that play each note; `notes` are sorted. The ranges cover all keys without overlap.
-
-    A key plays the nearest note, or the higher of two nearest notes.
-    """
-    firsts = [KEYS[0], *((low + high + 1) // 2 for low, high in pairwise(notes))]
-    lasts = [*(first - 1 for first in firsts[1:]), KEYS[-1]]
-    return dict(zip(notes, zip(firsts, lasts, strict=True), strict=True))
 
 
 def by_reason(refused: Counter[str]) -> dict[str, int]:
@@ -413,80 +332,3 @@ def _in_words(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
-
-
-def file_word(label: str) -> str:
-    """Label as part of a file name: 1 to 40 characters of `a-z`, `0-9` and single `-` between them.
-
-    Different labels can give the same word, so a file name needs another part that is unique.
-    """
-    latin = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode("ascii").lower()
-    return re.sub(r"[^a-z0-9]+", "-", latin).strip("-")[:40].strip("-") or "sound"
-
-
-def sfz_bytes(groups: Sequence[KitGroup]) -> bytes:
-    """Kit as SFZ (sfzformat.com), in ASCII: a group for each key and layer, round robins by `seq_position`."""
-    played = (
-        f"ampeg_release={RELEASE_SECONDS:g}"
-        if any(group.keys for group in groups)
-        else "loop_mode=one_shot"
-    )
-    lines = ["// A kit made by Distill; kit.txt says what is in it.", "<global>", played]
-    for group in groups:
-        low, high = group.keys or (group.key, group.key)
-        for _, layer in groupby(group.sounds, key=lambda sound: sound.low_velocity):
-            first, *rest = layer
-            velocities = f"lovel={first.low_velocity} hivel={first.high_velocity}"
-            lines += ["", f"// {group.note} {file_word(group.label)}", "<group>"]
-            lines.append(f"lokey={low} hikey={high} pitch_keycenter={group.key} {velocities}")
-            lines += [f"seq_length={first.round_robins}"] * bool(rest) + [
-                "group=1 off_by=1"
-            ] * group.is_hat
-            for sound in (first, *rest):
-                position = f" seq_position={sound.position}" * bool(rest)
-                lines.append(f"<region> sample={sound.file}{position}{sound.play.sfz}")
-    return ("\n".join(lines) + "\n").encode("ascii")
-
-
-def dspreset_bytes(groups: Sequence[KitGroup]) -> bytes:
-    """Kit as a DecentSampler preset: XML, a group for each key; one-shots have `ampEnvEnabled="false"`."""
-    root = ElementTree.Element("DecentSampler")
-    parent = ElementTree.SubElement(root, "groups")
-    for group in groups:
-        attributes = {"name": one_line(group.label, 80), "ampVelTrack": "1"}
-        if group.is_hat:
-            attributes |= {"tags": "hat", "silencedByTags": "hat", "silencingMode": "fast"}
-        if group.keys:
-            attributes |= {
-                "attack": "0",
-                "decay": "0",
-                "sustain": "1",
-                "release": f"{RELEASE_SECONDS:g}",
-            }
-        element = ElementTree.SubElement(parent, "group", attributes)
-        low, high = group.keys or (group.key, group.key)
-        for sound in group.sounds:
-            sample = {"path": sound.file, "rootNote": group.key, "loNote": low, "hiNote": high}
-            sample |= {
-                "loVel": sound.low_velocity,
-                "hiVel": sound.high_velocity,
-                **sound.play.dspreset,
-            }
-            if sound.round_robins > 1:
-                sample |= {
-                    "seqMode": "round_robin",
-                    "seqLength": sound.round_robins,
-                    "seqPosition": sound.position,
-                }
-            ElementTree.SubElement(
-                element, "sample", {name: str(value) for name, value in sample.items()}
-            )
-    ElementTree.indent(root)
-    text = ElementTree.tostring(root, encoding="unicode")
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode()
-
-
-WRITERS: dict[KitFormat, Callable[[Sequence[KitGroup]], bytes]] = {
-    "sfz": sfz_bytes,
-    "dspreset": dspreset_bytes,
-}

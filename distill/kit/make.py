@@ -1,56 +1,42 @@
 """Make a kit: finish the generated sounds, match their levels, map them to keys, write the folder."""
 
-import json
-import re
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import soundfile
 
 from distill.audio.measure import level_db
 from distill.audio.output import Output, resampled
 from distill.audio.write import audio_file, with_sampler_chunk
-from distill.errors import ArtifactError, ParamsError
+from distill.errors import ArtifactError
 from distill.generate.context import GenerationContext
-from distill.generate.faults import Samples
-from distill.generate.rejection import GeneratedSound
 from distill.generate.sounds import in_channels
-from distill.kit.draw import Group, KitGenerator, different_notes, with_own_note
+from distill.kit.finish import Finished, finish_instrument
+from distill.kit.folder import kit_folder
+from distill.kit.generate import Group, KitGenerator, different_notes, with_own_note
+from distill.kit.keys import key_ranges
 from distill.kit.kit import (
-    FORMAT,
     INDEX,
     MOST_VELOCITY,
     ONE_SHOT,
-    WRITERS,
     Kit,
     KitGroup,
     KitSound,
     Play,
-    file_word,
     held,
     held_by,
     in_words,
-    key_ranges,
 )
-from distill.kit.loops import Loop, looped_alike
-from distill.kit.settings import FORMATS, KitSettings
-from distill.storage.files import MARK, atomic_folder, made_by_distill, write_bytes, write_json
+from distill.kit.presets import WRITERS, file_word
+from distill.kit.settings import KitSettings
+from distill.storage.files import MARK, atomic_folder, write_bytes, write_json
 
-TRIM_DB = -60.0  # relative to the peak; both ends are trimmed at this threshold
-PEAK_DB = -1.0  # dBFS, highest peak of an instrument
-FADE_SECONDS = 0.02  # fade-out
-LEAD_SECONDS = 0.001  # fade-in before the first sample above the threshold
 REMEDIES = (  # if no sound is usable, for kits without and with notes
     "allow copies, or use another seed or temperature",
     "choose other notes, or leave notes out",
 )
-OF_SYSTEMS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # left by file managers
 
 
 def make_kit(context: GenerationContext, settings: KitSettings) -> Kit:
@@ -102,67 +88,6 @@ def make_kit(context: GenerationContext, settings: KitSettings) -> Kit:
     return kit
 
 
-def finish(samples: Samples, sample_rate: int) -> Samples:
-    """Trim silence at both ends of samples `[N]` or `[N, 2]`, which are not all silent, and fade the end."""
-    magnitude = np.abs(samples).reshape(len(samples), -1).max(axis=1)
-    first, last = np.flatnonzero(magnitude >= float(magnitude.max()) * _gain(TRIM_DB))[
-        [0, -1]
-    ].tolist()
-    lead = min(first, int(LEAD_SECONDS * sample_rate))
-    kept = samples[first - lead : last + 1].astype(np.float64)
-    kept[:lead].T[...] *= np.linspace(0.0, 1.0, lead, endpoint=False)
-    fade = min(int(FADE_SECONDS * sample_rate), len(kept) // 2)
-    kept[len(kept) - fade :].T[...] *= np.linspace(1.0, 0.0, fade)
-    trimmed: Samples = kept.astype(np.float32)
-    return trimmed
-
-
-def _gain(decibels: float) -> float:
-    return float(10 ** (decibels / 20))
-
-
-class _Finished(NamedTuple):
-    """Sound of a group, its samples to write, its loop if any, and dB below the requested loudness."""
-
-    sound: GeneratedSound
-    samples: Samples
-    loop: Loop | None
-    under_db: float
-
-
-def _finished(sounds: Sequence[GeneratedSound], output: Output) -> list[_Finished]:
-    """Finish the sounds of an instrument: trim, loop all or none, and match level or loudness."""
-    rate = output.sample_rate
-    trimmed = [finish(sound.samples, rate) for sound in sounds]
-    held = [
-        number
-        for number, sound in enumerate(sounds)
-        if sound.note is not None and sound.pitch is not None
-    ]
-    found = looped_alike([trimmed[number] for number in held], rate, int(FADE_SECONDS * rate))
-    loops = dict(zip(held, found, strict=True))
-    made = [loops.get(number, (samples, None)) for number, samples in enumerate(trimmed)]
-    even = [
-        output.of(samples, rate) for samples in at_one_level([samples for samples, _ in made], rate)
-    ]
-    return [
-        _Finished(sound, level.samples, loop, level.under_db)
-        for sound, level, (_, loop) in zip(sounds, even, made, strict=True)
-    ]
-
-
-def at_one_level(sounds: Sequence[Samples], sample_rate: int) -> list[Samples]:
-    """Scale sounds `[N]` or `[N, 2]`, none silent, to the highest common `level_db` with peaks up to PEAK_DB."""
-    over = [
-        level_db(samples, sample_rate) - 20 * np.log10(np.abs(samples).max()) for samples in sounds
-    ]
-    level = min(over, default=0.0) + PEAK_DB
-    return [
-        (samples * _gain(level - level_db(samples, sample_rate))).astype(np.float32)
-        for samples in sounds
-    ]
-
-
 def _write_instrument(
     folder: Path, instrument: Sequence[Group], layers: int, made_at: int, output: Output
 ) -> list[tuple[KitSound, ...]]:
@@ -176,7 +101,7 @@ def _write_instrument(
         )
         for sound in drawn_sounds
     ]
-    left = iter(_finished(sounds, output))
+    left = iter(finish_instrument(sounds, output))
     return [
         _write_sounds(
             folder,
@@ -191,7 +116,7 @@ def _write_instrument(
 
 
 def _write_sounds(
-    folder: Path, label: str, key: int, finished: Sequence[_Finished], most_layers: int, rate: int
+    folder: Path, label: str, key: int, finished: Sequence[Finished], most_layers: int, rate: int
 ) -> tuple[KitSound, ...]:
     """Write the sounds of a group, from soft to loud if it has layers."""
     layers = min(most_layers, len(finished))
@@ -210,7 +135,7 @@ def _write_sounds(
     return tuple(sounds)
 
 
-def _write_sound(path: Path, own: _Finished, key: int, rate: int) -> Play:
+def _write_sound(path: Path, own: Finished, key: int, rate: int) -> Play:
     """Write a sound and return its playback in samplers."""
     sound, loop, wav = own.sound, own.loop, audio_file(path, own.samples, rate, "wav", MARK)
     if sound.note is None or sound.pitch is None:
@@ -247,66 +172,3 @@ def write_picture(path: Path, groups: Sequence[KitGroup]) -> None:
         title = f"{group.note} {group.key}  {group.label}{group.sounds[0].play.in_words}"
         sounds.append((title, samples[: 4 * rate]))
     write_spectrograms(path, sounds, rate)
-
-
-def kit_folder(out: Path, replace: bool) -> Path:
-    """Resolved path of a folder that can be replaced by a kit. Raises ParamsError if it cannot."""
-    try:
-        folder = out.resolve()
-        wrong = _wrong_folder(folder, replace)
-    except OSError as error:
-        wrong = f"a folder to write to, found {error.strerror or error}; name another folder"
-    if wrong:
-        raise ParamsError(f"out {out}: expected {wrong}")
-    return folder
-
-
-def _wrong_folder(folder: Path, replace: bool) -> str:
-    """Why a kit cannot be written to a folder: expected, found, and what to do; "" if it can."""
-    if Path.cwd().is_relative_to(folder):
-        return "a folder of its own, found the current folder or one above it; name a folder in it"
-    with suppress(FileNotFoundError):
-        folder.stat()  # raises for an impossible name; from Python 3.14 on, exists() returns False
-    if not folder.exists() or all(path.name in OF_SYSTEMS for path in folder.iterdir()):
-        tempfile.TemporaryFile(
-            dir=next(path for path in (folder, *folder.parents) if path.exists())
-        ).close()
-        return ""
-    if not replace:
-        return "a new or an empty folder, found one with files in it; name another, or replace a kit with --replace (replace=True)"
-    if strange := _strange_file(folder):
-        return (
-            f"a folder with a kit that Distill made and nothing else, to replace it, found {strange}; move your own files "
-            "away or name another folder"
-        )
-    return ""
-
-
-def _strange_file(folder: Path) -> str:
-    """First file that does not belong to a kit, or a missing index; "" for a kit and nothing else."""
-    of_kits = re.compile(
-        rf"kit\.(json|txt|png|{'|'.join(FORMATS)})|samples/\d{{3}}_[a-z0-9-]+_\d{{2}}\.wav"
-    )
-    try:
-        if (folder / INDEX).stat().st_size > 64 << 20 or (folder / INDEX).is_symlink():
-            raise ValueError
-        kit = json.loads((folder / INDEX).read_bytes())
-        known = (
-            {name for name in kit["files"] if of_kits.fullmatch(name)}
-            if kit["format"] == FORMAT
-            else set()
-        )
-    except (OSError, LookupError, TypeError, ValueError, RecursionError):
-        known = set()
-    if INDEX not in known:
-        return f"no {INDEX} of Distill"
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        is_changed = path.suffix in (".wav", ".png") and not made_by_distill(path)
-        if (
-            path.is_symlink()
-            or is_changed
-            or not (path.is_dir() or name in known or path.name in OF_SYSTEMS)
-        ):
-            return name
-    return ""

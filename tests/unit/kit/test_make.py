@@ -12,23 +12,18 @@ import soundfile
 
 import distill
 from distill.api import Model
+from distill.audio.measure import level_db
 from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.context import GenerationContext
 from distill.generate.rejection import MAX_DRAFTS, GeneratedSound
-from distill.kit.draw import OCTAVE_DB, KitGenerator, distances, is_silent, spectral_clusters
+from distill.kit.clusters import OCTAVE_DB, distances, spectral_clusters
+from distill.kit.finish import FADE_SECONDS, LEAD_SECONDS, PEAK_DB, at_one_level, finish
+from distill.kit.folder import kit_folder
+from distill.kit.generate import KitGenerator, is_silent
 from distill.kit.kit import Kit, KitGroup, KitSound
-from distill.kit.make import (
-    FADE_SECONDS,
-    LEAD_SECONDS,
-    PEAK_DB,
-    at_one_level,
-    finish,
-    kit_folder,
-    level_db,
-    write_picture,
-)
+from distill.kit.make import write_picture
 from distill.kit.settings import KitSettings
 from distill.model_file.build import measured
 from distill.novelty.reference import make_reference
@@ -170,7 +165,7 @@ def test_a_label_without_a_sound_is_said_and_the_others_are_made(
 ) -> None:
     """Of two layers, too."""
     calls = itertools.count()  # of the four drafts of the first label none can be used
-    monkeypatch.setattr("distill.kit.draw.is_silent", lambda *_: next(calls) < 4 * MAX_DRAFTS)
+    monkeypatch.setattr("distill.kit.generate.is_silent", lambda *_: next(calls) < 4 * MAX_DRAFTS)
     kit = model.kit(tmp_path / "kit", labels=["kick", "snare"], per_label=2, velocity_layers=2, seconds=0.1, seed=1)
     assert [(group.label, len(group.sounds)) for group in kit.groups] == [("drum/kick", 0), ("drum/snare", 2)]
     assert kit.missing_lines == ["drum/kick: 0 of 2 sounds; refused draws: 80 silent"]
