@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from distill.errors import ArtifactError
 from distill.novelty.spectra import BANDS, Spectra
 
-MOST_CLUSTERS = 8
+MAX_CLUSTERS = 8
 OCTAVE_DB = 6.0  # of spectral difference, equivalent to twice the length
 
 
@@ -42,7 +42,7 @@ def distances(shapes: Shapes, frames: Sequence[int]) -> NDArray[np.float64]:
 def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
     """Cluster sounds by spectra `[F, BANDS]` in dB: the `most` positions nearest to each cluster's mean, nearest first.
 
-    Ward's method on the shape of the long-term spectrum; deterministic. At most MOST_CLUSTERS clusters, from dark to
+    Ward's method on the shape of the long-term spectrum; deterministic. At most MAX_CLUSTERS clusters, from dark to
     bright. Raises ArtifactError for NaN and infinite values.
     """
     shapes = spectral_shapes(sounds)
@@ -50,7 +50,7 @@ def spectral_clusters(sounds: Sequence[Spectra], most: int) -> list[list[int]]:
 
     numbers = np.arange(len(sounds))
     if len(sounds) > 1:
-        numbers = fcluster(linkage(shapes, method="ward"), MOST_CLUSTERS, criterion="maxclust")
+        numbers = fcluster(linkage(shapes, method="ward"), MAX_CLUSTERS, criterion="maxclust")
     clusters: list[tuple[float, list[int]]] = []  # brightness, the spectral centroid, and members
     for number in np.unique(numbers):
         members = np.flatnonzero(numbers == number)

@@ -15,7 +15,8 @@ from distill.generate.context import GenerationContext
 from distill.generate.sounds import in_channels
 from distill.kit.finish import Finished, finish_instrument
 from distill.kit.folder import kit_folder
-from distill.kit.generate import Group, KitGenerator, different_notes, with_own_note
+from distill.kit.generate import Group
+from distill.kit.instrument import different_notes, kit_generator, with_own_note
 from distill.kit.keys import key_ranges
 from distill.kit.kit import (
     INDEX,
@@ -46,27 +47,29 @@ def make_kit(context: GenerationContext, settings: KitSettings) -> Kit:
     labels, keys or notes, and ArtifactError if the model cannot generate or gives no usable sound.
     """
     out, settings = Path(settings.out), with_own_note(context, settings)
-    drawing, groups = KitGenerator(context, settings), list[KitGroup]()
+    generator, groups = kit_generator(context, settings), list[KitGroup]()
     output = Output(settings.sample_rate or context.sample_rate, settings.loudness)
     with atomic_folder(kit_folder(out, settings.replace)) as folder:
-        for instrument in drawing.instruments():
+        for instrument in generator.instruments():
             written = _write_instrument(
-                folder, instrument, settings.velocity_layers, drawing.rate, output
+                folder, instrument, settings.velocity_layers, generator.rate, output
             )
-            for (label, place, drawn), sounds in zip(instrument, written, strict=True):
+            for (label, place, generated), sounds in zip(instrument, written, strict=True):
                 heard = (
                     ()
                     if place.is_drum or not context.labels
-                    else different_notes(context, drawn.sounds)
+                    else different_notes(context, generated.sounds)
                 )
                 groups.append(
-                    KitGroup(label, *place, sounds, drawn.missing, drawn.refused, heard=heard)
+                    KitGroup(
+                        label, *place, sounds, generated.missing, generated.refused, heard=heard
+                    )
                 )
         if not any(group.sounds for group in groups):
-            drafts = sum(drawing.refused.values())
+            drafts = sum(generator.refused.values())
             raise ArtifactError(
                 f"{context.path.name}: expected sounds for the kit, found none among {drafts} drafts "
-                f"({in_words(drawing.refused)}); {REMEDIES[settings.notes is not None]}"
+                f"({in_words(generator.refused)}); {REMEDIES[settings.notes is not None]}"
             )
         kit = Kit(
             folder=out,
@@ -78,13 +81,13 @@ def make_kit(context: GenerationContext, settings: KitSettings) -> Kit:
             groups=_with_ranges(groups)
             if settings.notes
             else tuple(sorted(groups, key=lambda group: group.key)),
-            refused=drawing.refused,
+            refused=generator.refused,
             untrained=context.untrained,
-            tuning=drawing.tuning,
+            tuning=generator.tuning,
         )
         _write_files(folder, kit)
         kit_folder(out, settings.replace)  # check again: it may have changed meanwhile
-    drawing.report(len(kit.sounds), len(kit.sounds), "sounds written")
+    settings.progress(len(kit.sounds), len(kit.sounds), "sounds written")
     return kit
 
 
@@ -92,7 +95,7 @@ def _write_instrument(
     folder: Path, instrument: Sequence[Group], layers: int, made_at: int, output: Output
 ) -> list[tuple[KitSound, ...]]:
     """Write the sounds of each group of an instrument, resampled from `made_at` Hz, all mono or all stereo."""
-    drawn_sounds = [sound for group in instrument for sound in group.drawn.sounds]
+    drawn_sounds = [sound for group in instrument for sound in group.generated.sounds]
     channels = max((sound.samples.ndim for sound in drawn_sounds), default=1)
     sounds = [
         replace(
@@ -107,11 +110,11 @@ def _write_instrument(
             folder,
             label,
             place.key,
-            list(islice(left, len(drawn.sounds))),
+            list(islice(left, len(generated.sounds))),
             layers,
             output.sample_rate,
         )
-        for label, place, drawn in instrument
+        for label, place, generated in instrument
     ]
 
 

@@ -14,7 +14,7 @@ from distill.codec.tones.meter import PitchMeter
 from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
 from distill.generate.context import GenerationContext
 from distill.generate.rejection import GeneratedSound
-from distill.kit import generate
+from distill.kit import generate, instrument
 from distill.untrained import ModelOfOne
 
 RATE = 22_050
@@ -150,7 +150,7 @@ def test_notes_that_a_recording_does_not_hold_are_said_before_takes_are_made(
     of_note: ModelOfOne, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others are made; where it holds none, nothing is, and its own note is on one key."""
-    at_notes, said = generate.at_notes, list[str]()
+    at_notes, said = instrument.at_notes, list[str]()
 
     def held(notes: set[int]) -> None:
         def at_some(
@@ -158,7 +158,7 @@ def test_notes_that_a_recording_does_not_hold_are_said_before_takes_are_made(
         ) -> dict[int, GeneratedSound]:
             return at_notes(context, voice, sorted(notes & {*keys}), *more)
 
-        monkeypatch.setattr(generate, "at_notes", at_some)
+        monkeypatch.setattr(instrument, "at_notes", at_some)
 
     def progress(_: int, __: int, text: str) -> None:
         said.append(text)

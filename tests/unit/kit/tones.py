@@ -18,6 +18,7 @@ from distill.generate.context import GenerationContext
 from distill.generate.rejection import DraftKey, Drafts, GeneratedSound, RejectionCriterion, generate_until_accepted
 from distill.generate.sounds import GenerationRequest, Seeds
 from distill.kit import generate as kit_generate
+from distill.kit import instrument
 from distill.kit.kit import Kit
 from distill.kit.make import make_kit
 from distill.kit.settings import KitSettings
@@ -90,7 +91,7 @@ def make_instrument(
         return made
 
     monkeypatch.setattr(kit_generate, "generate_sounds", generate)
-    monkeypatch.setattr(kit_generate, "decoded_sounds", decode)
+    monkeypatch.setattr(instrument, "decoded_sounds", decode)
     context = GenerationContext(codec, None, path=Path("flute.distill"))
     measure = PitchMeter(codec.spectrogram)
     vars(context)["tuner"] = SimpleNamespace(
