@@ -1,4 +1,4 @@
-"""Finish the sounds of an instrument: trim silence, loop steady sounds, match levels."""
+"""Finish the sounds of an instrument: resample, trim silence, loop steady sounds, match levels."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,27 +6,23 @@ from typing import NamedTuple
 import numpy as np
 
 from distill.audio.measure import level_db
-from distill.audio.output import Output
+from distill.audio.output import Output, resampled
 from distill.generate.faults import Samples
 from distill.generate.rejection import GeneratedSound
-from distill.kit.loops import Loop, looped_alike
-
-TRIM_DB = -60.0  # relative to the peak; both ends are trimmed at this threshold
-
+from distill.generate.sounds import in_channels
+from distill.kit.kit import ONE_SHOT, Play, held, held_by
+from distill.kit.loops import looped_alike
+from distill.novelty.verdict import Novelty
 
 PEAK_DB = -1.0  # dBFS, highest peak of an instrument
-
-
 FADE_SECONDS = 0.02  # fade-out
-
-
-LEAD_SECONDS = 0.001  # fade-in before the first sample above the threshold
+LEAD_SECONDS = 0.001  # fade-in before the first sample that is loud enough to stay
 
 
 def finish(samples: Samples, sample_rate: int) -> Samples:
     """Trim silence at both ends of samples `[N]` or `[N, 2]`, which are not all silent, and fade the end."""
     magnitude = np.abs(samples).reshape(len(samples), -1).max(axis=1)
-    first, last = np.flatnonzero(magnitude >= float(magnitude.max()) * _gain(TRIM_DB))[
+    first, last = np.flatnonzero(magnitude >= float(magnitude.max()) * _gain(-60.0))[
         [0, -1]
     ].tolist()
     lead = min(first, int(LEAD_SECONDS * sample_rate))
@@ -43,32 +39,40 @@ def _gain(decibels: float) -> float:
 
 
 class Finished(NamedTuple):
-    """Sound of a group, its samples to write, its loop if any, and dB below the requested loudness."""
+    """Samples to write, their playback, the novelty, level before normalisation, and dB below the requested loudness."""
 
-    sound: GeneratedSound
     samples: Samples
-    loop: Loop | None
+    play: Play
+    novelty: Novelty | None
+    level_db: float
     under_db: float
 
 
-def finish_instrument(sounds: Sequence[GeneratedSound], output: Output) -> list[Finished]:
-    """Finish the sounds of an instrument: trim, loop all or none, and match level or loudness."""
+def finish_instrument(
+    sounds: Sequence[GeneratedSound], sample_rate: int, output: Output
+) -> list[Finished]:
+    """Finish the sounds of an instrument, made at `sample_rate`: all mono or all stereo, all or none looped.
+
+    Resamples, trims and loops the sounds, and matches their level or loudness.
+    """
     rate = output.sample_rate
-    trimmed = [finish(sound.samples, rate) for sound in sounds]
-    held = [
-        number
+    channels = max((sound.samples.ndim for sound in sounds), default=1)
+    whole = [resampled(in_channels(sound.samples, channels), sample_rate, rate) for sound in sounds]
+    made = dict(enumerate(finish(samples, rate) for samples in whole))
+    plays = dict.fromkeys(made, ONE_SHOT)
+    tunes = {
+        number: round(100 * (sound.note - sound.pitch))
         for number, sound in enumerate(sounds)
         if sound.note is not None and sound.pitch is not None
-    ]
-    found = looped_alike([trimmed[number] for number in held], rate, int(FADE_SECONDS * rate))
-    loops = dict(zip(held, found, strict=True))
-    made = [loops.get(number, (samples, None)) for number, samples in enumerate(trimmed)]
-    even = [
-        output.of(samples, rate) for samples in at_one_level([samples for samples, _ in made], rate)
-    ]
+    }
+    looped = looped_alike([made[number] for number in tunes], rate, int(FADE_SECONDS * rate))
+    for (number, tune), (samples, loop) in zip(tunes.items(), looped, strict=True):
+        made[number] = samples
+        plays[number] = held_by(loop, tune, rate) if loop else held(tune)
+    even = [output.of(samples, rate) for samples in at_one_level(list(made.values()), rate)]
     return [
-        Finished(sound, level.samples, loop, level.under_db)
-        for sound, level, (_, loop) in zip(sounds, even, made, strict=True)
+        Finished(level.samples, play, sound.novelty, level_db(samples, rate), level.under_db)
+        for level, play, sound, samples in zip(even, plays.values(), sounds, whole, strict=True)
     ]
 
 

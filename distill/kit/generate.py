@@ -43,11 +43,12 @@ class KeySounds(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Sounds on a key, with their label."""
+    """Sounds on a key, with their label; for an instrument at notes the lowest and highest key that plays them."""
 
     label: str
     place: Place
     generated: KeySounds
+    keys: tuple[int, ...] = ()
 
 
 class Step(NamedTuple):
@@ -60,6 +61,8 @@ class Step(NamedTuple):
 
 class KitGenerator(ABC):
     """Generates the sounds of a kit, counts rejected drafts, and reports progress."""
+
+    remedy = "allow copies, or use another seed or temperature"  # if no sound is usable
 
     def __init__(
         self, context: GenerationContext, settings: KitSettings, labels: Mapping[int, str]

@@ -30,7 +30,7 @@ from distill.kit.generate import (
     OneShotKit,
     Step,
 )
-from distill.kit.keys import Place
+from distill.kit.keys import Place, key_ranges
 from distill.kit.settings import KitSettings
 from distill.notes import note_name
 from distill.text import one_line
@@ -41,6 +41,8 @@ Voice = dict[int, GeneratedSound]
 
 class NoteInstrument(KitGenerator):
     """Instrument at notes: a group for each note, with the requested number of sounds or fewer."""
+
+    remedy = "choose other notes, or leave notes out"
 
     def __init__(
         self, context: GenerationContext, settings: KitSettings, labels: Mapping[int, str]
@@ -63,12 +65,14 @@ class NoteInstrument(KitGenerator):
     def instruments(self) -> Iterator[list[Group]]:
         """The instrument. Raises ArtifactError if no note can be played."""
         self.cover_notes()
+        ranges = key_ranges([note for note in self.notes if note in self._made])
         groups = []
         for note in self.notes:
             self.refused.update(self._refused[note])
             sounds = self._made.get(note, [])
             key = KeySounds(sounds, self.settings.each - len(sounds), self._refused[note])
-            groups.append(Group(self.name, Place(note, False, False), key))
+            place = Place(note, False, False)
+            groups.append(Group(self.name, place, key, ranges.get(note, ())))
         yield groups
 
     def cover_notes(self) -> None:
@@ -123,7 +127,8 @@ class NoteInstrument(KitGenerator):
         for note in anchor:
             sounds = [voice[note] for voice in voices if note in voice]
             self._refused[note][MISTUNED.name] += len(voices) - len(sounds)
-            self._made[note] = sounds
+            if sounds:
+                self._made[note] = sounds
         for note in notes:
             self._refused[note][MISTUNED.name] += note not in anchor
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FORMAT = "distill_kit"
 INDEX = "kit.json"
-MOST_VELOCITY = 127
+MAX_VELOCITY = 127
 
 
 def by_reason(refused: Counter[str]) -> dict[str, int]:
@@ -49,6 +49,7 @@ class Play(NamedTuple):
     in_words: str
     json: dict[str, Any]
     dspreset: dict[str, Any]
+    loop: tuple[int, int] | None = None  # first and last sample
 
 
 ONE_SHOT = Play("", "", {}, {"ampEnvEnabled": "false", "loopEnabled": "false"})  # plays to its end
@@ -71,6 +72,7 @@ def held_by(loop: Loop, tune: int, sample_rate: int) -> Play:
         f", tune {tune:+d}, loop {seconds}",
         {"tune": tune, "loop": loop._asdict()},
         {**held(tune).dspreset, **around},
+        loop[:2],
     )
 
 
