@@ -172,10 +172,10 @@ def kit_generator(context: GenerationContext, settings: KitSettings) -> KitGener
     known = dict(enumerate(context.labels, start=1))
     labels = {number: known[number] for number in numbers or known}
     whole = labels or {0: context.path.stem}
-    if context.single is not None:
-        one_shot = OneShotKit if settings.notes is None else OneShotInstrument
+    if context.single:
+        one_shot = OneShotInstrument if settings.notes else OneShotKit
         return one_shot(context, settings, whole, context.single)
-    if settings.notes is not None:
+    if settings.notes:
         return NoteInstrument(context, settings, whole)
     if settings.one_key:
         return OneKeyKit(context, settings, whole)
@@ -184,8 +184,8 @@ def kit_generator(context: GenerationContext, settings: KitSettings) -> KitGener
 
 def with_own_note(context: GenerationContext, settings: KitSettings) -> KitSettings:
     """Set `notes` to a one-shot recording's own note, unless it is named after a drum or its pitch is unclear."""
-    is_on_key = settings.notes is not None or settings.one_key
-    if context.single is None or is_on_key or any(drum_keys([context.path.stem])):
+    is_set = settings.notes or settings.one_key or any(drum_keys([context.path.stem]))
+    if not context.single or is_set:
         return settings
     sound = sound_of(context, context.single, settings.seconds)
     offset = context.tuner.tuning(settings.tuning).offset

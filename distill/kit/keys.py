@@ -1,4 +1,7 @@
-"""Keys of a kit: a MIDI key for each label, and the range of keys that plays each note of an instrument."""
+"""Keys of a kit: a MIDI key for each label, and the range of keys that plays each note of an instrument.
+
+Labels that name drums take General MIDI's keys, the others take white keys from C1 upwards.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -10,6 +13,7 @@ from distill.notes import KEYS, note_name, read_note
 from distill.text import one_line
 
 HATS = frozenset({42, 44, 46})  # closed, pedal, open
+C1 = 24
 
 
 class Place(NamedTuple):
@@ -58,16 +62,21 @@ def assign_keys(
         for position, keys in enumerate(choices):
             if position not in chosen and rank < len(keys) and keys[rank] not in chosen.values():
                 chosen[position] = keys[rank]
-    for position, keys in enumerate(choices):
-        if keys and position not in chosen:
-            upwards = (*KEYS[keys[0] :], *reversed(KEYS[: keys[0]]))
-            chosen[position] = next(key for key in upwards if key not in chosen.values())
-    first = 24  # C1
-    white_first = sorted(KEYS[first:], key=lambda key: "#" in note_name(key))
-    free = [key for key in (*white_first, *reversed(KEYS[:first])) if key not in chosen.values()]
+    white_first = sorted(KEYS[C1:], key=lambda key: "#" in note_name(key))
+    drums_first = sorted(range(len(labels)), key=lambda position: not choices[position])
+    for position in drums_first:
+        if position not in chosen:
+            start, upwards = C1, white_first
+            if choices[position]:
+                start = choices[position][0]
+                upwards = list(KEYS[start:])
+            free = (
+                key for key in (*upwards, *reversed(KEYS[:start])) if key not in chosen.values()
+            )
+            chosen[position] = next(free)
     places = []
     for position, (label, keys) in enumerate(zip(labels, choices, strict=True)):
-        key = chosen[position] if position in chosen else free.pop(0)
+        key = chosen[position]
         is_hat = not HATS.isdisjoint([key] if label in given else keys)
         places.append(Place(key, is_hat or bool(keys), is_hat))
     return places

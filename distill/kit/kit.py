@@ -1,8 +1,4 @@
-"""Kits: settings, sounds on each key, and the files that describe them: sampler presets, text and JSON.
-
-Sounds of labels play to their end, whatever the length of the note. Labels that name drums take General MIDI's keys,
-the others take white keys from C1 upwards. An instrument at notes covers all keys, and its sounds end with the note.
-"""
+"""Kits on disk: groups of sounds on keys, and the text and JSON that describe them."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -101,16 +97,11 @@ class KitSound:
 
     def json(self) -> dict[str, Any]:
         """Entry of the sound in `kit.json`."""
-        values = {
-            name: value for name, value in vars(self).items() if name not in ("play", "under_db")
-        }
-        values |= {"under_db": self.under_db} if self.under_db else {}
-        return {
-            **values,
-            "verdict": self.verdict,
-            "novelty": self.novelty and self.novelty.json(),
-            **self.play.json,
-        }
+        values = {**vars(self), "novelty": self.novelty and self.novelty.json()}
+        del values["play"]
+        if not self.under_db:
+            del values["under_db"]
+        return {**values, "verdict": self.verdict, **self.play.json}
 
 
 @dataclass(frozen=True)
@@ -132,14 +123,19 @@ class KitGroup:
         """Note name of the key, where C4 is 60."""
         return note_name(self.key)
 
+    @property
+    def range(self) -> tuple[int, ...]:
+        """Lowest and highest key that play the sounds."""
+        return self.keys or (self.key, self.key)
+
     def json(self) -> dict[str, Any]:
         """Entry of the group in `kit.json`."""
         values = {**vars(self), "note": self.note, "refused": by_reason(self.refused)}
-        values |= {"sounds": [sound.json() for sound in self.sounds], "keys": list(self.keys)}
-        values["heard"] = list(self.heard)
-        return {
-            name: value for name, value in values.items() if name not in ("keys", "heard") or value
-        }
+        values["sounds"] = [sound.json() for sound in self.sounds]
+        for name in ("keys", "heard"):
+            notes = list(values.pop(name))
+            values |= {name: notes} if notes else {}
+        return values
 
 
 @dataclass(frozen=True)
@@ -151,9 +147,7 @@ class Kit:
     model_sha256: str  # of its weights
     sample_rate: int  # Hz
     settings: KitSettings
-    by_label: (
-        bool  # whether groups are labels; otherwise spectral clusters, takes, or an instrument
-    )
+    by_label: bool  # whether the model has labels
     groups: tuple[KitGroup, ...]
     refused: Counter[str]  # of the whole kit
     untrained: str = ""  # remark on a one-shot model
@@ -175,31 +169,49 @@ class Kit:
     @property
     def recorded(self) -> dict[str, Any]:
         """Settings as `kit.json` and `kit.txt` record them."""
-        given = {
+        values = {
             **self.settings.model_dump(exclude={"progress"}),
             "guidance": default_guidance(self.by_label),
+            "by_label": self.by_label,
+            "formats": list(self.settings.formats),
+            "tuning": self.tuning.hertz if self.settings.notes else None,
         }
-        given |= {"by_label": self.by_label, "formats": list(self.settings.formats)}
-        given["tuning"] = self.tuning.hertz
-        names = "per_label velocity_layers seconds seed temperature guidance allow_copies by_label formats notes every"
-        names += " tuning" * (self.settings.notes is not None) + " width" * (
-            self.settings.width != 1
-        )
-        names += " one_key round_robins" * self.settings.one_key
-        names += " loudness"
-        return {name: given[name] for name in names.split() if given[name] is not None}
+        names = [
+            "per_label",
+            "velocity_layers",
+            "seconds",
+            "seed",
+            "temperature",
+            "guidance",
+            "allow_copies",
+            "by_label",
+            "formats",
+            "notes",
+            "every",
+            "tuning",
+            "width",
+            "one_key",
+            "round_robins",
+            "loudness",
+        ]
+        left_out = {"width": 1.0, "one_key": False}
+        return {
+            name: values[name] for name in names if values[name] not in (None, left_out.get(name))
+        }
 
     @property
     def missing_lines(self) -> list[str]:
         """A line for each group with fewer sounds than requested."""
-        has_notes, lines = self.settings.notes is not None, []
+        lines = []
         for group in self.groups:
-            name = one_line(group.label, 60) + f" {group.note}" * has_notes
-            others = "; its keys play other notes" * (has_notes and not group.sounds)
+            if not group.missing:
+                continue
+            name, others = one_line(group.label, 60), ""
+            if self.settings.notes:
+                name += f" {group.note}"
+                others = "" if group.sounds else "; its keys play other notes"
             count = f"{len(group.sounds)} of {len(group.sounds) + group.missing} sounds"
-            lines += [f"{name}: {count}; refused draws: {in_words(group.refused)}{others}"] * bool(
-                group.missing
-            )
+            lines.append(f"{name}: {count}; refused draws: {in_words(group.refused)}{others}")
         return lines
 
     @property
@@ -233,9 +245,9 @@ class Kit:
             return f"none: {self.untrained}"
         if counts["unknown"]:
             return "unknown: the model has no codes of its training recordings, so no copy could be left out"
-        said = f"{counts['new']} new, {counts['close']} close, {counts['copy']} copies of training recordings"
+        line = f"{counts['new']} new, {counts['close']} close, {counts['copy']} copies of training recordings"
         is_sure = all(sound.novelty.is_sure for sound in self.sounds if sound.novelty)
-        return said if is_sure else f"{said}; too few recordings are held out to tell well"
+        return line if is_sure else f"{line}; too few recordings are held out to tell well"
 
     @property
     def remarks(self) -> list[str]:
@@ -246,22 +258,17 @@ class Kit:
 
     def lines(self, width: int) -> list[str]:
         """Return the lines of text for a terminal that is `width` columns wide."""
-        rows = [
-            beside(
-                f"{group.note:<4} {group.key:>3}",
-                f"{len(group.sounds)} x {one_line(group.label, 60)}",
-                width,
-            )
-            for group in self.groups
-            if group.sounds
-        ]
-        place, over = ("note", ", over all keys") if self.settings.notes else ("key", "")
-        places = several(len(rows), place) + over
+        rows = []
+        for group in self.groups:
+            if group.sounds:
+                sounds = f"{len(group.sounds)} x {one_line(group.label, 60)}"
+                rows.append(beside(f"{group.note:<4} {group.key:>3}", sounds, width))
+        noun, over = ("note", ", over all keys") if self.settings.notes else ("key", "")
+        places = several(len(rows), noun) + over
         rows.append(f"{self.folder}  {several(len(self.sounds), 'sound')} on {places}")
-        said = filter(None, [self.tuning.in_words, *self.loudness_lines])
-        return rows + wrapped(
-            [*said, f"verdicts {self.verdict_line}", f"seed {self.settings.seed}"], width
-        )
+        remarks = filter(None, [self.tuning.in_words, *self.loudness_lines])
+        last = [f"verdicts {self.verdict_line}", f"seed {self.settings.seed}"]
+        return rows + wrapped([*remarks, *last], width)
 
     def json(self) -> dict[str, Any]:
         """Content of `kit.json`."""
@@ -315,17 +322,11 @@ class Kit:
             lines += ["", f"{group.note:<4} {group.key:>3}  {one_line(group.label)}{keys}"]
             for sound in group.sounds:
                 velocities = f"velocity {sound.low_velocity}-{sound.high_velocity}"
-                played = (
-                    f"{velocities}, {sound.position} of {sound.round_robins}{sound.play.in_words}"
-                )
-                near = (
-                    f", nearest recording {one_line(sound.novelty.nearest.nearest)}"
-                    if sound.novelty
-                    else ""
-                )
-                lines.append(
-                    f"     {sound.file}  {sound.seconds:.2f} s  {played}  {sound.verdict}{near}"
-                )
+                turn = f"{sound.position} of {sound.round_robins}"
+                line = f"     {sound.file}  {sound.seconds:.2f} s  {velocities}, {turn}{sound.play.in_words}  {sound.verdict}"
+                if sound.novelty:
+                    line += f", nearest recording {one_line(sound.novelty.nearest.nearest)}"
+                lines.append(line)
         return "\n".join(lines) + "\n"
 
 

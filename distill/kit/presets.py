@@ -1,4 +1,8 @@
-"""Sampler presets of a kit: SFZ and DecentSampler."""
+"""Sampler presets of a kit: SFZ and DecentSampler.
+
+Sounds of labels play to their end, whatever the length of the note. An instrument at notes covers all keys, and its
+sounds end with the note.
+"""
 
 import re
 import unicodedata
@@ -31,17 +35,18 @@ def sfz_bytes(groups: Sequence[KitGroup]) -> bytes:
     )
     lines = ["// A kit made by Distill; kit.txt says what is in it.", "<global>", played]
     for group in groups:
-        low, high = group.keys or (group.key, group.key)
+        low, high = group.range
         for _, layer in groupby(group.sounds, key=lambda sound: sound.low_velocity):
             first, *rest = layer
             velocities = f"lovel={first.low_velocity} hivel={first.high_velocity}"
             lines += ["", f"// {group.note} {file_word(group.label)}", "<group>"]
             lines.append(f"lokey={low} hikey={high} pitch_keycenter={group.key} {velocities}")
-            lines += [f"seq_length={first.round_robins}"] * bool(rest) + [
-                "group=1 off_by=1"
-            ] * group.is_hat
+            if rest:
+                lines.append(f"seq_length={first.round_robins}")
+            if group.is_hat:
+                lines.append("group=1 off_by=1")
             for sound in (first, *rest):
-                position = f" seq_position={sound.position}" * bool(rest)
+                position = f" seq_position={sound.position}" if rest else ""
                 lines.append(f"<region> sample={sound.file}{position}{sound.play.sfz}")
     return ("\n".join(lines) + "\n").encode("ascii")
 
@@ -55,30 +60,19 @@ def dspreset_bytes(groups: Sequence[KitGroup]) -> bytes:
         if group.is_hat:
             attributes |= {"tags": "hat", "silencedByTags": "hat", "silencingMode": "fast"}
         if group.keys:
-            attributes |= {
-                "attack": "0",
-                "decay": "0",
-                "sustain": "1",
-                "release": f"{RELEASE_SECONDS:g}",
-            }
+            attributes |= {"attack": "0", "decay": "0", "sustain": "1"}
+            attributes["release"] = f"{RELEASE_SECONDS:g}"
         element = ElementTree.SubElement(parent, "group", attributes)
-        low, high = group.keys or (group.key, group.key)
+        low, high = group.range
         for sound in group.sounds:
             sample = {"path": sound.file, "rootNote": group.key, "loNote": low, "hiNote": high}
-            sample |= {
-                "loVel": sound.low_velocity,
-                "hiVel": sound.high_velocity,
-                **sound.play.dspreset,
-            }
+            sample |= {"loVel": sound.low_velocity, "hiVel": sound.high_velocity}
+            sample |= sound.play.dspreset
             if sound.round_robins > 1:
-                sample |= {
-                    "seqMode": "round_robin",
-                    "seqLength": sound.round_robins,
-                    "seqPosition": sound.position,
-                }
-            ElementTree.SubElement(
-                element, "sample", {name: str(value) for name, value in sample.items()}
-            )
+                sample |= {"seqMode": "round_robin", "seqLength": sound.round_robins}
+                sample["seqPosition"] = sound.position
+            values = {name: str(value) for name, value in sample.items()}
+            ElementTree.SubElement(element, "sample", values)
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode()
