@@ -38,7 +38,7 @@ from distill.generate.sounds import (
 )
 from distill.novelty.reference import Reference, evenly
 from distill.novelty.report import report_on
-from distill.novelty.scores import MOST_DECODED
+from distill.novelty.scores import MAX_DECODED
 from distill.params import AuditionConfig
 from distill.seeds import Stream, derive_seed
 from distill.storage.files import write_bytes, write_json
@@ -180,7 +180,7 @@ def _held_out(
     }
     begins = [(entry, trained.get(entry.path, 0)) for entry in corpus.entries]
     for entry, start in evenly(
-        [(entry, start) for entry, start in begins if start < entry.samples], MOST_DECODED
+        [(entry, start) for entry, start in begins if start < entry.samples], MAX_DECODED
     ):
         samples = waveform(corpus, entry, start, min(entry.samples - start, longest)).numpy()
         yield samples, corpus.side_info(entry).cut(start / rate, len(samples) / rate).in_mono

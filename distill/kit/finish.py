@@ -39,7 +39,7 @@ def _gain(decibels: float) -> float:
 
 
 class Finished(NamedTuple):
-    """Samples to write, their playback, the novelty, level before normalisation, and dB below the requested loudness."""
+    """Samples, playback, novelty, level before normalisation, and dB below the requested loudness."""
 
     samples: Samples
     play: Play

@@ -47,7 +47,7 @@ class NoteInstrument(KitGenerator):
     def __init__(
         self, context: GenerationContext, settings: KitSettings, labels: Mapping[int, str]
     ) -> None:
-        """Raises ParamsError for several labels, keys or notes out of reach, ArtifactError without pitched recordings."""
+        """Raises ParamsError for several labels, keys or distant notes, ArtifactError without pitched recordings."""
         super().__init__(context, settings, labels)
         self.check_one_label("at notes")
         if settings.keys:

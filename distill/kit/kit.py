@@ -323,7 +323,8 @@ class Kit:
             for sound in group.sounds:
                 velocities = f"velocity {sound.low_velocity}-{sound.high_velocity}"
                 turn = f"{sound.position} of {sound.round_robins}"
-                line = f"     {sound.file}  {sound.seconds:.2f} s  {velocities}, {turn}{sound.play.in_words}  {sound.verdict}"
+                played = f"{velocities}, {turn}{sound.play.in_words}"
+                line = f"     {sound.file}  {sound.seconds:.2f} s  {played}  {sound.verdict}"
                 if sound.novelty:
                     line += f", nearest recording {one_line(sound.novelty.nearest.nearest)}"
                 lines.append(line)
