@@ -150,7 +150,7 @@ class Kit:
     by_label: bool  # whether the model has labels
     groups: tuple[KitGroup, ...]
     refused: Counter[str]  # of the whole kit
-    untrained: str = ""  # remark on a one-shot model
+    one_shot_remark: str = ""  # remark on a one-shot model
     tuning: Tuning = CONCERT  # of an instrument at notes
 
     @property
@@ -241,8 +241,8 @@ class Kit:
     def verdict_line(self) -> str:
         """Numbers of new sounds, close sounds and copies, or why they are unknown."""
         counts = self.verdicts()
-        if self.untrained:
-            return f"none: {self.untrained}"
+        if self.one_shot_remark:
+            return f"none: {self.one_shot_remark}"
         if counts["unknown"]:
             return "unknown: the model has no codes of its training recordings, so no copy could be left out"
         line = f"{counts['new']} new, {counts['close']} close, {counts['copy']} copies of training recordings"
@@ -275,7 +275,7 @@ class Kit:
         return {
             "format": FORMAT,
             "version": 1,
-            **({"untrained": self.untrained} if self.untrained else {}),
+            **({"untrained": self.one_shot_remark} if self.one_shot_remark else {}),
             "model": {"file": self.model, "payload_sha256": self.model_sha256},
             "sample_rate": self.sample_rate,
             "settings": self.recorded,

@@ -50,7 +50,7 @@ def make_kit(context: GenerationContext, settings: KitSettings) -> Kit:
             by_label=bool(context.labels),
             groups=tuple(sorted(groups, key=lambda group: group.key)),
             refused=generator.refused,
-            untrained=context.untrained,
+            one_shot_remark=context.one_shot_remark,
             tuning=generator.tuning,
         )
         _write_files(folder, kit)

@@ -15,7 +15,7 @@ from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
 from distill.generate.context import GenerationContext
 from distill.generate.rejection import GeneratedSound
 from distill.kit import generate, instrument
-from distill.untrained import ModelOfOne
+from distill.one_shot import ModelOfOne
 
 RATE = 22_050
 MADE_OF = (
