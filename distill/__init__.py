@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from distill.generate.settings import Delivery as Delivery
     from distill.generate.settings import Sound as Sound
     from distill.novelty.memorization import check_memorization as check_memorization
+    from distill.one_shot import model_of as model_of
     from distill.params import PriorConfig as PriorConfig
     from distill.params import VQVAEConfig as VQVAEConfig
     from distill.params import get_adaptive_prior_config as get_adaptive_prior_config
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from distill.training import VQEpochMetrics as VQEpochMetrics
     from distill.training import VQStepMetrics as VQStepMetrics
     from distill.training import WatchMetrics as WatchMetrics
-    from distill.untrained import model_of as model_of
 
 keep_no_half_modules(Path(__file__).parent)
 bound_spinning()
@@ -65,7 +65,7 @@ _NAMES = {
         ),
         *("VQEpochMetrics", "VQStepMetrics", "WatchMetrics"),
     ],
-    "distill.untrained": ["model_of"],
+    "distill.one_shot": ["model_of"],
 }
 __all__ = sorted(name for names in _NAMES.values() for name in names)
 __getattr__ = lazy_exports(__name__, _NAMES)

@@ -87,8 +87,8 @@ class Model:
     @property
     def note(self) -> str:
         """Sentence on what sounds are made with, where that is not a prior of the file, or what verdicts miss; else ""."""
-        if self.context.untrained:
-            return self.context.untrained
+        if self.context.one_shot_remark:
+            return self.context.one_shot_remark
         trained = self.metadata.prior_metadata
         if trained is not None and trained.memorization.is_of_copies:
             return (

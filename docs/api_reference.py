@@ -15,7 +15,7 @@ from pydantic import BaseModel
 MODULES: dict[str, tuple[str, ...]] = {
     "distill": (),
     "distill.api": ("Model",),
-    "distill.untrained": ("ModelOfOne",),
+    "distill.one_shot": ("ModelOfOne",),
     "distill.generate.presentation.results": ("Result", "Generated", "Varied", "Similarity"),
     "distill.kit.kit": ("Kit", "KitGroup", "KitSound"),
     "distill.params": (),

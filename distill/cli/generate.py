@@ -172,7 +172,7 @@ def _opened(path: Path, is_recording: bool = False) -> "Model":
 @lru_cache(maxsize=1)
 def _cached(path: Path, is_recording: bool, _: object) -> "Model":
     if is_recording:
-        from distill.untrained import model_of
+        from distill.one_shot import model_of
 
         return model_of(path)
     from distill.api import Model
@@ -277,7 +277,7 @@ class SoundFiles:
 
 def _say_note(model: "Model") -> None:
     """Say what sounds were made with; results say it where nothing was trained."""
-    if model.note and not model.context.untrained:
+    if model.note and not model.context.one_shot_remark:
         say(f"distill: note: {model.note}")
 
 

@@ -46,7 +46,7 @@ class GenerationContext:
     """Codec and prior for generation, and the reference of training recordings for scoring, if known.
 
     `path` is the model file. A one-shot model, made from one recording without training, has that recording in `single`
-    and a sentence about it in `untrained`. `strength` is the default strength of takes.
+    and a sentence about it in `one_shot_remark`. `strength` is the default strength of takes.
     """
 
     codec: VQVAE
@@ -57,7 +57,7 @@ class GenerationContext:
     sha256: str = ""  # hash of the model file's weights
     strength: float = TRAINED_STRENGTH
     single: Recorded | None = None
-    untrained: str = ""
+    one_shot_remark: str = ""
     critic: Critic | None = None  # None if the model has few training recordings
 
     @cached_property

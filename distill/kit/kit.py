@@ -1,28 +1,17 @@
-"""Kits: settings, sounds on each key, and the files that describe them: sampler presets, text and JSON.
+"""Kits on disk: groups of sounds on keys, and the text and JSON that describe them."""
 
-Sounds of labels play to their end, whatever the length of the note. Labels that name drums take General MIDI's keys,
-the others take white keys from C1 upwards. An instrument at notes covers all keys, and its sounds end with the note.
-"""
-
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from xml.etree import ElementTree
 
 from distill import __version__
 from distill.audio.output import Output
-from distill.drums import drum_keys
-from distill.errors import ParamsError
 from distill.generate.presentation.notebook import players_and_table
 from distill.generate.settings import default_guidance
 from distill.kit.loops import Loop
-from distill.kit.settings import KitFormat, KitSettings
-from distill.notes import CONCERT, KEYS, Tuning, note_name, read_note
+from distill.kit.settings import KitSettings
+from distill.notes import CONCERT, Tuning, note_name
 from distill.text import beside, one_line, several, wrapped
 
 if TYPE_CHECKING:
@@ -32,81 +21,7 @@ if TYPE_CHECKING:
 
 FORMAT = "distill_kit"
 INDEX = "kit.json"
-MOST_VELOCITY = 127
-MOST_CLUSTERS = 8  # for a model without labels
-RELEASE_SECONDS = 0.3  # of instruments at notes
-HATS = frozenset({42, 44, 46})  # closed, pedal, open
-
-
-class Place(NamedTuple):
-    """MIDI key of a label, and whether it is a drum, and a hi-hat, which other hi-hats silence."""
-
-    key: int
-    is_drum: bool
-    is_hat: bool
-
-
-def read_keys(given: Mapping[str, int | str]) -> dict[str, int]:
-    """Parse keys of labels: MIDI numbers or notes such as "F#2". Raises ParamsError, also for a duplicate key."""
-    keys = dict[str, int]()
-    for label, note in given.items():
-        text = str(note).strip()
-        key = read_note(text)
-        if key is None or key in keys.values():
-            other = "something else" if key is None else "the key of another label"
-            raise ParamsError(
-                f"keys {one_line(label, 60)}={one_line(text, 60)}: expected a key of its own, 0 to {KEYS[-1]}, or its "
-                f"note, C-1 to G9, found {other}; choose another key"
-            )
-        keys[label] = key
-    return keys
-
-
-def assign_keys(
-    labels: Sequence[str], known: Sequence[str], given: Mapping[str, int]
-) -> list[Place]:
-    """Assign a different key to each label; keys in `given` come first.
-
-    `known` are all labels of the model, which decide whether short names are drums. A drum takes its first choice that
-    is free, otherwise the next free key upwards. Other labels take free white keys from C1 upwards, then any free key.
-    Raises ParamsError for more than 128 labels.
-    """
-    if len(labels) > len(KEYS):
-        raise ParamsError(
-            f"kit: expected at most {len(KEYS)} labels, one for each MIDI key, found {len(labels)}; choose some of them"
-        )
-    drums = dict(zip(known, drum_keys(known), strict=True))
-    choices = [drums.get(label, ()) for label in labels]
-    chosen = {
-        position: given[label] for position, label in enumerate(labels) if label in given
-    }  # keys by position
-    for rank in range(max(map(len, choices), default=0)):
-        for position, keys in enumerate(choices):
-            if position not in chosen and rank < len(keys) and keys[rank] not in chosen.values():
-                chosen[position] = keys[rank]
-    for position, keys in enumerate(choices):
-        if keys and position not in chosen:
-            upwards = (*KEYS[keys[0] :], *reversed(KEYS[: keys[0]]))
-            chosen[position] = next(key for key in upwards if key not in chosen.values())
-    first = 24  # C1
-    white_first = sorted(KEYS[first:], key=lambda key: "#" in note_name(key))
-    free = [key for key in (*white_first, *reversed(KEYS[:first])) if key not in chosen.values()]
-    places = []
-    for position, (label, keys) in enumerate(zip(labels, choices, strict=True)):
-        key = chosen[position] if position in chosen else free.pop(0)
-        is_hat = not HATS.isdisjoint([key] if label in given else keys)
-        places.append(Place(key, is_hat or bool(keys), is_hat))
-    return places
-
-
-def key_ranges(notes: Sequence[int]) -> dict[int, tuple[int, int]]:
-    """Lowest and highest key that play each note; `notes` are sorted. The ranges cover all keys without overlap.
-
-    A key plays the nearest note, or the higher of two nearest notes.
-    """
-    firsts = [KEYS[0], *((low + high + 1) // 2 for low, high in pairwise(notes))]
-    lasts = [*(first - 1 for first in firsts[1:]), KEYS[-1]]
-    return dict(zip(notes, zip(firsts, lasts, strict=True), strict=True))
+MAX_VELOCITY = 127
 
 
 def by_reason(refused: Counter[str]) -> dict[str, int]:
@@ -130,6 +45,7 @@ class Play(NamedTuple):
     in_words: str
     json: dict[str, Any]
     dspreset: dict[str, Any]
+    loop: tuple[int, int] | None = None  # first and last sample
 
 
 ONE_SHOT = Play("", "", {}, {"ampEnvEnabled": "false", "loopEnabled": "false"})  # plays to its end
@@ -152,6 +68,7 @@ def held_by(loop: Loop, tune: int, sample_rate: int) -> Play:
         f", tune {tune:+d}, loop {seconds}",
         {"tune": tune, "loop": loop._asdict()},
         {**held(tune).dspreset, **around},
+        loop[:2],
     )
 
 
@@ -180,16 +97,11 @@ class KitSound:
 
     def json(self) -> dict[str, Any]:
         """Entry of the sound in `kit.json`."""
-        values = {
-            name: value for name, value in vars(self).items() if name not in ("play", "under_db")
-        }
-        values |= {"under_db": self.under_db} if self.under_db else {}
-        return {
-            **values,
-            "verdict": self.verdict,
-            "novelty": self.novelty and self.novelty.json(),
-            **self.play.json,
-        }
+        values = {**vars(self), "novelty": self.novelty and self.novelty.json()}
+        del values["play"]
+        if not self.under_db:
+            del values["under_db"]
+        return {**values, "verdict": self.verdict, **self.play.json}
 
 
 @dataclass(frozen=True)
@@ -211,14 +123,19 @@ class KitGroup:
         """Note name of the key, where C4 is 60."""
         return note_name(self.key)
 
+    @property
+    def range(self) -> tuple[int, ...]:
+        """Lowest and highest key that play the sounds."""
+        return self.keys or (self.key, self.key)
+
     def json(self) -> dict[str, Any]:
         """Entry of the group in `kit.json`."""
         values = {**vars(self), "note": self.note, "refused": by_reason(self.refused)}
-        values |= {"sounds": [sound.json() for sound in self.sounds], "keys": list(self.keys)}
-        values["heard"] = list(self.heard)
-        return {
-            name: value for name, value in values.items() if name not in ("keys", "heard") or value
-        }
+        values["sounds"] = [sound.json() for sound in self.sounds]
+        for name in ("keys", "heard"):
+            notes = list(values.pop(name))
+            values |= {name: notes} if notes else {}
+        return values
 
 
 @dataclass(frozen=True)
@@ -230,12 +147,10 @@ class Kit:
     model_sha256: str  # of its weights
     sample_rate: int  # Hz
     settings: KitSettings
-    by_label: (
-        bool  # whether groups are labels; otherwise spectral clusters, takes, or an instrument
-    )
+    by_label: bool  # whether the model has labels
     groups: tuple[KitGroup, ...]
     refused: Counter[str]  # of the whole kit
-    untrained: str = ""  # remark on a one-shot model
+    one_shot_remark: str = ""  # remark on a one-shot model
     tuning: Tuning = CONCERT  # of an instrument at notes
 
     @property
@@ -254,31 +169,49 @@ class Kit:
     @property
     def recorded(self) -> dict[str, Any]:
         """Settings as `kit.json` and `kit.txt` record them."""
-        given = {
+        values = {
             **self.settings.model_dump(exclude={"progress"}),
             "guidance": default_guidance(self.by_label),
+            "by_label": self.by_label,
+            "formats": list(self.settings.formats),
+            "tuning": self.tuning.hertz if self.settings.notes else None,
         }
-        given |= {"by_label": self.by_label, "formats": list(self.settings.formats)}
-        given["tuning"] = self.tuning.hertz
-        names = "per_label velocity_layers seconds seed temperature guidance allow_copies by_label formats notes every"
-        names += " tuning" * (self.settings.notes is not None) + " width" * (
-            self.settings.width != 1
-        )
-        names += " one_key round_robins" * self.settings.one_key
-        names += " loudness"
-        return {name: given[name] for name in names.split() if given[name] is not None}
+        names = [
+            "per_label",
+            "velocity_layers",
+            "seconds",
+            "seed",
+            "temperature",
+            "guidance",
+            "allow_copies",
+            "by_label",
+            "formats",
+            "notes",
+            "every",
+            "tuning",
+            "width",
+            "one_key",
+            "round_robins",
+            "loudness",
+        ]
+        left_out = {"width": 1.0, "one_key": False}
+        return {
+            name: values[name] for name in names if values[name] not in (None, left_out.get(name))
+        }
 
     @property
     def missing_lines(self) -> list[str]:
         """A line for each group with fewer sounds than requested."""
-        has_notes, lines = self.settings.notes is not None, []
+        lines = []
         for group in self.groups:
-            name = one_line(group.label, 60) + f" {group.note}" * has_notes
-            others = "; its keys play other notes" * (has_notes and not group.sounds)
+            if not group.missing:
+                continue
+            name, others = one_line(group.label, 60), ""
+            if self.settings.notes:
+                name += f" {group.note}"
+                others = "" if group.sounds else "; its keys play other notes"
             count = f"{len(group.sounds)} of {len(group.sounds) + group.missing} sounds"
-            lines += [f"{name}: {count}; refused draws: {in_words(group.refused)}{others}"] * bool(
-                group.missing
-            )
+            lines.append(f"{name}: {count}; refused draws: {in_words(group.refused)}{others}")
         return lines
 
     @property
@@ -308,13 +241,13 @@ class Kit:
     def verdict_line(self) -> str:
         """Numbers of new sounds, close sounds and copies, or why they are unknown."""
         counts = self.verdicts()
-        if self.untrained:
-            return f"none: {self.untrained}"
+        if self.one_shot_remark:
+            return f"none: {self.one_shot_remark}"
         if counts["unknown"]:
             return "unknown: the model has no codes of its training recordings, so no copy could be left out"
-        said = f"{counts['new']} new, {counts['close']} close, {counts['copy']} copies of training recordings"
+        line = f"{counts['new']} new, {counts['close']} close, {counts['copy']} copies of training recordings"
         is_sure = all(sound.novelty.is_sure for sound in self.sounds if sound.novelty)
-        return said if is_sure else f"{said}; too few recordings are held out to tell well"
+        return line if is_sure else f"{line}; too few recordings are held out to tell well"
 
     @property
     def remarks(self) -> list[str]:
@@ -325,29 +258,24 @@ class Kit:
 
     def lines(self, width: int) -> list[str]:
         """Return the lines of text for a terminal that is `width` columns wide."""
-        rows = [
-            beside(
-                f"{group.note:<4} {group.key:>3}",
-                f"{len(group.sounds)} x {one_line(group.label, 60)}",
-                width,
-            )
-            for group in self.groups
-            if group.sounds
-        ]
-        place, over = ("note", ", over all keys") if self.settings.notes else ("key", "")
-        places = several(len(rows), place) + over
+        rows = []
+        for group in self.groups:
+            if group.sounds:
+                sounds = f"{len(group.sounds)} x {one_line(group.label, 60)}"
+                rows.append(beside(f"{group.note:<4} {group.key:>3}", sounds, width))
+        noun, over = ("note", ", over all keys") if self.settings.notes else ("key", "")
+        places = several(len(rows), noun) + over
         rows.append(f"{self.folder}  {several(len(self.sounds), 'sound')} on {places}")
-        said = filter(None, [self.tuning.in_words, *self.loudness_lines])
-        return rows + wrapped(
-            [*said, f"verdicts {self.verdict_line}", f"seed {self.settings.seed}"], width
-        )
+        remarks = filter(None, [self.tuning.in_words, *self.loudness_lines])
+        last = [f"verdicts {self.verdict_line}", f"seed {self.settings.seed}"]
+        return rows + wrapped([*remarks, *last], width)
 
     def json(self) -> dict[str, Any]:
         """Content of `kit.json`."""
         return {
             "format": FORMAT,
             "version": 1,
-            **({"untrained": self.untrained} if self.untrained else {}),
+            **({"untrained": self.one_shot_remark} if self.one_shot_remark else {}),
             "model": {"file": self.model, "payload_sha256": self.model_sha256},
             "sample_rate": self.sample_rate,
             "settings": self.recorded,
@@ -394,17 +322,12 @@ class Kit:
             lines += ["", f"{group.note:<4} {group.key:>3}  {one_line(group.label)}{keys}"]
             for sound in group.sounds:
                 velocities = f"velocity {sound.low_velocity}-{sound.high_velocity}"
-                played = (
-                    f"{velocities}, {sound.position} of {sound.round_robins}{sound.play.in_words}"
-                )
-                near = (
-                    f", nearest recording {one_line(sound.novelty.nearest.nearest)}"
-                    if sound.novelty
-                    else ""
-                )
-                lines.append(
-                    f"     {sound.file}  {sound.seconds:.2f} s  {played}  {sound.verdict}{near}"
-                )
+                turn = f"{sound.position} of {sound.round_robins}"
+                played = f"{velocities}, {turn}{sound.play.in_words}"
+                line = f"     {sound.file}  {sound.seconds:.2f} s  {played}  {sound.verdict}"
+                if sound.novelty:
+                    line += f", nearest recording {one_line(sound.novelty.nearest.nearest)}"
+                lines.append(line)
         return "\n".join(lines) + "\n"
 
 
@@ -413,80 +336,3 @@ def _in_words(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
-
-
-def file_word(label: str) -> str:
-    """Label as part of a file name: 1 to 40 characters of `a-z`, `0-9` and single `-` between them.
-
-    Different labels can give the same word, so a file name needs another part that is unique.
-    """
-    latin = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode("ascii").lower()
-    return re.sub(r"[^a-z0-9]+", "-", latin).strip("-")[:40].strip("-") or "sound"
-
-
-def sfz_bytes(groups: Sequence[KitGroup]) -> bytes:
-    """Kit as SFZ (sfzformat.com), in ASCII: a group for each key and layer, round robins by `seq_position`."""
-    played = (
-        f"ampeg_release={RELEASE_SECONDS:g}"
-        if any(group.keys for group in groups)
-        else "loop_mode=one_shot"
-    )
-    lines = ["// A kit made by Distill; kit.txt says what is in it.", "<global>", played]
-    for group in groups:
-        low, high = group.keys or (group.key, group.key)
-        for _, layer in groupby(group.sounds, key=lambda sound: sound.low_velocity):
-            first, *rest = layer
-            velocities = f"lovel={first.low_velocity} hivel={first.high_velocity}"
-            lines += ["", f"// {group.note} {file_word(group.label)}", "<group>"]
-            lines.append(f"lokey={low} hikey={high} pitch_keycenter={group.key} {velocities}")
-            lines += [f"seq_length={first.round_robins}"] * bool(rest) + [
-                "group=1 off_by=1"
-            ] * group.is_hat
-            for sound in (first, *rest):
-                position = f" seq_position={sound.position}" * bool(rest)
-                lines.append(f"<region> sample={sound.file}{position}{sound.play.sfz}")
-    return ("\n".join(lines) + "\n").encode("ascii")
-
-
-def dspreset_bytes(groups: Sequence[KitGroup]) -> bytes:
-    """Kit as a DecentSampler preset: XML, a group for each key; one-shots have `ampEnvEnabled="false"`."""
-    root = ElementTree.Element("DecentSampler")
-    parent = ElementTree.SubElement(root, "groups")
-    for group in groups:
-        attributes = {"name": one_line(group.label, 80), "ampVelTrack": "1"}
-        if group.is_hat:
-            attributes |= {"tags": "hat", "silencedByTags": "hat", "silencingMode": "fast"}
-        if group.keys:
-            attributes |= {
-                "attack": "0",
-                "decay": "0",
-                "sustain": "1",
-                "release": f"{RELEASE_SECONDS:g}",
-            }
-        element = ElementTree.SubElement(parent, "group", attributes)
-        low, high = group.keys or (group.key, group.key)
-        for sound in group.sounds:
-            sample = {"path": sound.file, "rootNote": group.key, "loNote": low, "hiNote": high}
-            sample |= {
-                "loVel": sound.low_velocity,
-                "hiVel": sound.high_velocity,
-                **sound.play.dspreset,
-            }
-            if sound.round_robins > 1:
-                sample |= {
-                    "seqMode": "round_robin",
-                    "seqLength": sound.round_robins,
-                    "seqPosition": sound.position,
-                }
-            ElementTree.SubElement(
-                element, "sample", {name: str(value) for name, value in sample.items()}
-            )
-    ElementTree.indent(root)
-    text = ElementTree.tostring(root, encoding="unicode")
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode()
-
-
-WRITERS: dict[KitFormat, Callable[[Sequence[KitGroup]], bytes]] = {
-    "sfz": sfz_bytes,
-    "dspreset": dspreset_bytes,
-}

@@ -15,14 +15,8 @@ from distill.audio.measure import window_energies
 from distill.generate.decoding import folded
 
 LEVEL_SECONDS, LEVEL_STEP = 0.08, 0.02  # window and hop of the level
-STEADY_DB = (6.0, 3.0)  # maximum variation of level and brightness in a steady part
-FALL_DB_A_SECOND = 4.0  # maximum decay of a steady part
-SOFTEST_DB = -12.0  # minimum level of a steady part, relative to the loudest window
-LEAST_SECONDS, MOST_SECONDS = 0.2, 4.0  # minimum of a loop, maximum of the searched part
+MIN_SECONDS = 0.2  # of a loop
 FADE_SECONDS = 0.03  # half of the crossfade, which is centred on the loop's end
-ENDS = 8  # candidate positions of the end
-ALIKE = 0.005  # tolerance in correlation, within which the longest loop is chosen
-SEAM_DB = 0.5  # maximum difference in level between start and end
 
 Samples = NDArray[np.float32]  # [N] or, in stereo, [N, 2], in [-1, 1]
 Doubles = NDArray[np.float64]
@@ -57,35 +51,31 @@ def looped_alike(
     All are looped if most have a steady part and each has a loop at least within the wider limits AMONG_STEADY. Loops
     leave out the last `fade` samples.
     """
-    heard, ends = (
-        [folded(samples, sample_rate) for samples in sounds],
-        [len(samples) - fade for samples in sounds],
-    )
-    steady = sum(
-        steady_part(own[:end], sample_rate)[1] > 0 for own, end in zip(heard, ends, strict=True)
-    )
-    made = list[tuple[Samples, Loop | None]]()
-    for samples, own, end in zip(sounds, heard, ends, strict=True):
+    unlooped: list[tuple[Samples, Loop | None]] = [(samples, None) for samples in sounds]
+    downmixes = [folded(samples, sample_rate) for samples in sounds]
+    steady = sum(steady_part(own[: len(own) - fade], sample_rate)[1] > 0 for own in downmixes)
+    if 2 * steady <= len(sounds):
+        return unlooped
+    made = []
+    for samples, own in zip(sounds, downmixes, strict=True):
         tried = (
-            looped(samples, own, sample_rate, end, limits) for limits in (STEADY, AMONG_STEADY)
+            looped(samples, own, sample_rate, len(samples) - fade, limits)
+            for limits in (STEADY, AMONG_STEADY)
         )
-        found = next((made for made in tried if made[1]), None)
-        if found is None or 2 * steady <= len(sounds):
-            return [(samples, None) for samples in sounds]
-        made.append(found)
-    return made
+        made.append(next((result for result in tried if result[1]), (samples, None)))
+    return made if all(loop for _, loop in made) else unlooped
 
 
 def looped(
-    samples: Samples, heard: Samples, sample_rate: int, end: int, limits: Limits = STEADY
+    samples: Samples, downmix: Samples, sample_rate: int, end: int, limits: Limits = STEADY
 ) -> tuple[Samples, Loop | None]:
     """Loop samples before `end` if possible: constant level from the start of the loop, crossfade at its end.
 
-    The search uses the downmix `heard` `[N]`. The peak may change.
+    The search uses the `downmix` `[N]`. The peak may change.
     """
-    first, last = steady_part(heard[:end], sample_rate, limits.tolerance)
-    level = level_course(heard[first:last], sample_rate)
-    within = find_loop(heard[first:last] / level, sample_rate, limits.correlation)
+    first, last = steady_part(downmix[:end], sample_rate, limits.tolerance)
+    level = level_contour(downmix[first:last], sample_rate)
+    within = find_loop(downmix[first:last] / level, sample_rate, limits.correlation)
     if within is None:
         return samples, None
     loop = within._replace(start=first + within.start, end=first + within.end)
@@ -97,44 +87,45 @@ def looped(
     return crossfaded(even, loop, sample_rate), loop
 
 
-def level_course(samples: Samples, sample_rate: int) -> Doubles:
+def level_contour(samples: Samples, sample_rate: int) -> Doubles:
     """Slow level contour of samples `[N]`, an amplitude for each sample; part of a tremolo stays."""
     from scipy.ndimage import uniform_filter1d  # loads slowly
 
     window = round(0.05 * sample_rate)
     once = uniform_filter1d(samples.astype(np.float64) ** 2, window, mode="reflect")
-    course: Doubles = np.sqrt(uniform_filter1d(once, window, mode="reflect"))
-    return course
+    contour: Doubles = np.sqrt(uniform_filter1d(once, window, mode="reflect"))
+    return contour
 
 
-def find_loop(sound: Doubles, sample_rate: int, least_correlation: float) -> Loop | None:
+def find_loop(sound: Doubles, sample_rate: int, min_correlation: float) -> Loop | None:
     """Best loop of a steady sound `[N]`, or None if no two windows are similar enough."""
-    last, fade, least = (
-        len(sound),
-        round(FADE_SECONDS * sample_rate),
-        round(LEAST_SECONDS * sample_rate),
-    )
-    first = max(0, last - round(MOST_SECONDS * sample_rate))
-    room = last - first - 2 * fade - least  # number of start positions
+    last, fade = len(sound), round(FADE_SECONDS * sample_rate)
+    shortest = round(MIN_SECONDS * sample_rate)
+    first = max(0, last - round(4.0 * sample_rate))  # the last 4 s are searched
+    room = last - first - 2 * fade - shortest  # number of start positions
     if room <= 0:
         return None
     energy = window_energies(sound, 2 * fade)
     loops: list[Loop] = []
-    for stop in last - fade - room * np.arange(ENDS) // (2 * ENDS):
+    tolerance, ends = (
+        0.005,
+        8,
+    )  # in correlation, within which the longest loop is chosen; candidate ends
+    for stop in last - fade - room * np.arange(ends) // (2 * ends):
         around = sound[stop - fade : stop + fade]
-        starts = np.arange(first + fade, stop - least)
-        searched = sound[first : stop - least + fade - 1]
+        starts = np.arange(first + fade, stop - shortest)
+        searched = sound[first : stop - shortest + fade - 1]
         spectrum = np.fft.rfft(searched) * np.fft.rfft(around, len(searched)).conj()
         products = np.fft.irfft(spectrum, len(searched))[: len(starts)]
         energies = energy[starts - fade]
         own = float(around @ around)
         correlations = products / np.sqrt(energies * own)
-        correlations[np.abs(10 * np.log10(energies / own)) > SEAM_DB] = -1
-        good = np.flatnonzero(correlations >= max(least_correlation, correlations.max() - ALIKE))
+        correlations[np.abs(10 * np.log10(energies / own)) > 0.5] = -1  # dB between start and end
+        good = np.flatnonzero(correlations >= max(min_correlation, correlations.max() - tolerance))
         if len(good):
             loops.append(Loop(int(starts[good[0]]), int(stop) - 1, float(correlations[good[0]])))
     best = max((loop.correlation for loop in loops), default=0.0)
-    good_loops = [loop for loop in loops if loop.correlation >= best - ALIKE]
+    good_loops = [loop for loop in loops if loop.correlation >= best - tolerance]
     return max(good_loops, key=lambda loop: loop.end - loop.start, default=None)
 
 
@@ -164,19 +155,18 @@ def steady_part(samples: Samples, sample_rate: int, tolerance: float = 1.0) -> t
     for row, signal in zip(levels, (samples, np.diff(samples, prepend=samples[:1])), strict=True):
         row[:] = 10 * np.log10(np.maximum(window_energies(signal, window)[starts], 1e-12))
     levels[1] -= levels[0]
-    is_soft = levels[0] < levels[0].max(initial=-np.inf) + SOFTEST_DB
+    is_soft = levels[0] < levels[0].max(initial=-np.inf) - 12.0  # dB
+    max_variation = tolerance * np.array([6.0, 3.0])[:, None]  # dB, of level and brightness
     first = count = 0
     for begin in range(len(starts)):
         rest = levels[:, begin:]
         varies = np.maximum.accumulate(rest, axis=1) - np.minimum.accumulate(rest, axis=1)
-        unsteady = (varies > tolerance * np.array(STEADY_DB)[:, None]).any(axis=0) | is_soft[begin:]
+        unsteady = (varies > max_variation).any(axis=0) | is_soft[begin:]
         length = int(np.append(unsteady, True).argmax())
         if length > count:
             first, count = begin, length
     steady = levels[0, first : first + count]
-    if (
-        count < 2
-        or np.polyfit(np.arange(count) * LEVEL_STEP, steady, 1)[0] < -tolerance * FALL_DB_A_SECOND
-    ):
+    max_decay = 4.0 * tolerance  # dB a second
+    if count < 2 or np.polyfit(np.arange(count) * LEVEL_STEP, steady, 1)[0] < -max_decay:
         return 0, 0
     return int(starts[first]) + window, int(starts[first + count - 1]) + window

@@ -115,7 +115,7 @@ class KitSettings(Settings):
 
     @model_validator(mode="after")
     def _check_every(self) -> Self:
-        if self.every is not None and self.notes is None:
+        if self.every and not self.notes:
             raise ParamsError(
                 f"every {self.every}: expected notes of which to take some, found none; give notes such as C1:C6"
             )
@@ -123,13 +123,13 @@ class KitSettings(Settings):
 
     @model_validator(mode="after")
     def _check_one_key(self) -> Self:
-        if self.round_robins is not None and not self.one_key:
+        if self.round_robins and not self.one_key:
             raise ParamsError(
                 f"round_robins {self.round_robins}: expected one_key with it, found none; give both, or per_label alone"
             )
-        usual = {name: field.default for name, field in type(self).model_fields.items()}
         for other in ("notes", "per_label"):
-            if self.one_key and getattr(self, other) != usual[other]:
+            default = type(self).model_fields[other].default
+            if self.one_key and getattr(self, other) != default:
                 raise ParamsError(
                     f"{other}: expected none beside one_key, found {getattr(self, other)}; leave one of them out"
                 )
@@ -138,13 +138,11 @@ class KitSettings(Settings):
     @property
     def each(self) -> int:
         """Number of sounds of each label, or note; on one key of each layer."""
-        return (
-            (self.round_robins or self.per_label) * self.velocity_layers
-            if self.one_key
-            else self.per_label
-        )
+        one_layer = self.round_robins or self.per_label
+        return one_layer * self.velocity_layers if self.one_key else one_layer
 
     @property
     def sampled(self) -> list[int]:
         """MIDI keys that have sounds of their own, in ascending order; empty without notes."""
-        return [] if self.notes is None else sorted({*read_notes(self.notes)})[:: self.every]
+        notes = read_notes(self.notes) if self.notes else []
+        return sorted({*notes})[:: self.every]

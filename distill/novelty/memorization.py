@@ -1,8 +1,8 @@
 """Memorisation check: held-out perplexity below a threshold, and near-duplicates across the split.
 
-The threshold of the tier is compared with the perplexity of all codes but tone codes: the continuation of a held note is easy
-to predict, and says nothing of what is known by heart. Fine codes are close to noise, which nobody learns by heart: where
-they are many, they hide in it that all else is known. So the coarse levels are judged by themselves, too.
+The check leaves out tone codes: a held note is easy to predict, with or without memorisation. It compares the
+perplexity of all other levels with a threshold, and that of the coarse levels alone. Fine levels are close to noise and
+cannot be memorised: many of them raise the perplexity of all levels, even if the coarse levels are memorised.
 """
 
 from collections.abc import Sequence
@@ -16,27 +16,26 @@ from distill.novelty.search import CodeIndex
 from distill.params import Settings, get_adaptive_prior_config
 from distill.training.events import HOW_TO_STOP
 
-JUDGED_LEVELS = 3  # the first levels but tones
-MOST_PERPLEXITY = 1e9
-Perplexity = Annotated[float, Field(ge=0, le=MOST_PERPLEXITY)]
+COARSE_LEVELS = 3  # the first levels without tones
+MAX_PERPLEXITY = 1e9
+Perplexity = Annotated[float, Field(ge=0, le=MAX_PERPLEXITY)]
 Number = Annotated[int, Field(ge=0, le=1 << 31)]
 
 
 class MemorizationCheck(NamedTuple):
-    """The verdict, and where it is positive a message with the cause and the remedy."""
+    """Verdict, and if it is positive a message with cause and remedy."""
 
     is_memorizing: bool
     memorization_message: str
 
 
 class Memorization(Settings):
-    """Result of the check at the best epoch, with its figures, as artefact and model file keep it.
+    """Result of the check at the best epoch, as artefact and model file keep it.
 
-    `val_perplexity` and `threshold` are of all codes but tones, or of the first `JUDGED_LEVELS` levels but tones where the
-    prior knows only those by heart.
-    `alike` of `compared` held-out recordings have a near-duplicate among training recordings, which makes them easy to
-    predict for a prior that generalises, too; null where that was not looked for. `codebook_size` is the perplexity of a
-    prediction for which all codes of a level are alike: where levels differ in size, the geometric mean.
+    `val_perplexity` and `threshold` belong to all levels without tones, or to the coarse levels if only these are
+    memorised. `alike` of `compared` held-out recordings have a near-duplicate among the training recordings; null if
+    nothing was compared. A near-duplicate is easy to predict, with or without memorisation. `codebook_size` is the
+    perplexity of a uniform prediction: the geometric mean of the levels' sizes.
     """
 
     was_memorizing: bool
@@ -49,12 +48,12 @@ class Memorization(Settings):
 
     @property
     def is_of_copies(self) -> bool:
-        """Whether half of the held-out recordings have a near-duplicate among training recordings, as far as is known."""
-        return bool(self.compared) and 2 * (self.alike or 0) >= (self.compared or 0)
+        """Whether at least half of the compared recordings have a near-duplicate among the training recordings."""
+        return 0 < (self.compared or 0) <= 2 * (self.alike or 0)
 
     @property
     def message(self) -> str:
-        """Meaning and advice, worded alike wherever they are shown; "" if nothing was memorised."""
+        """Meaning and advice for the user; "" if nothing was memorised."""
         if not self.was_memorizing:
             return ""
         return (
@@ -89,7 +88,7 @@ def check_memorization(
     threshold = get_adaptive_prior_config(dataset_file_count).memorization_perplexity
     memorization = Memorization(
         was_memorizing=val_perplexity < threshold,
-        val_perplexity=min(val_perplexity, MOST_PERPLEXITY),
+        val_perplexity=min(val_perplexity, MAX_PERPLEXITY),
         threshold=threshold,
         codebook_size=codebook_size,
         recordings=dataset_file_count,
@@ -97,22 +96,22 @@ def check_memorization(
     return MemorizationCheck(memorization.was_memorizing, memorization.message)
 
 
-def judged(
+def deciding_perplexity(
     val_perplexity: float, coarse_perplexity: float, threshold: float
 ) -> tuple[float, float]:
-    """Deciding perplexity and its threshold: of the coarse levels if they are memorised, else of all levels."""
+    """Perplexity that decides, and its threshold: of the coarse levels if they are memorised, else of all levels."""
     coarse_threshold = min(2.5, threshold)
     if coarse_perplexity < coarse_threshold:
         return coarse_perplexity, coarse_threshold
     return val_perplexity, threshold
 
 
-def alike_recordings(
+def near_duplicates(
     train: Sequence[Codes], held_out: Sequence[Codes], layout: FrameLayout
 ) -> tuple[int, int]:
-    """How many held-out recordings `[F, Q]` have a near-duplicate in training recordings, of how many compared.
+    """Number of held-out recordings `[F, Q]` with a near-duplicate among training recordings, and number compared.
 
-    60 % of the codes of the two coarsest levels but tones are equal in it, at the best alignment.
+    In a near-duplicate 60 % of the codes of the two coarsest levels without tones are equal, at the best alignment.
     """
     coarse = layout.spectral[:2]
     queries = [codes[:256, coarse] for codes in held_out[:64]]

@@ -9,50 +9,42 @@ from numpy.typing import NDArray
 
 from distill.audio.motion import IN_WORDS, Medians, Motion, medians, motion_line
 from distill.codes.store import Codes
-from distill.novelty.reference import MOST_FRAMES, Doubles
+from distill.novelty.reference import MAX_FRAMES, Doubles
 from distill.novelty.scores import heard, is_tonal, sound_statistics, with_sound
 from distill.novelty.verdict import FEW_HELD_OUT, Novelty, NoveltyScorer
 from distill.text import several
-
-FEWEST = 2  # sounds of a diversity
 
 Statistics = Doubles  # [sounds, values]
 
 
 @dataclass(frozen=True)
 class SetReport:
-    """Figures of a set of sounds. Both mean lengths count at most 8 s of a sound or recording, of recordings in frames."""
+    """Metrics of a set of sounds. Both mean lengths count at most the first 8 s of each sound or recording."""
 
     sounds: int
-    held_out: int  # recordings that the sounds are judged by
+    held_out: int  # number of held-out recordings
     seconds: float
     mean_seconds: float
     held_out_mean_seconds: float
     new: int
     close: int
     copies: int
-    mean_agreement: (
-        float  # proportion of codes that match the nearest training recording at the best alignment
-    )
-    mean_percentile_codes: (
-        float  # novelty percentile in [0, 1]; .5 is as new as held-out recordings
-    )
+    mean_agreement: float  # proportion of codes that equal the nearest training recording's
+    mean_percentile_codes: float  # novelty percentile; 0.5 is as new as held-out recordings
     mean_percentile_spectra: float
     longest_copied_seconds: float
-    tonal_rate: float  # share of tonal sounds
+    tonal_rate: float  # proportion of tonal sounds
     tonal_rate_held_out: float  # of held-out recordings, decoded from their codes
-    tonal_rate_originals: float | None  # of held-out recordings as they were, where they are known
+    tonal_rate_originals: float | None  # of held-out recordings before coding, if known
     motion: Medians
     motion_held_out: Medians  # of held-out recordings, decoded from their codes
-    diversity: (
-        float | None
-    )  # Vendi score: the effective number of different sounds; None of too few
-    diversity_of_recordings: float | None  # of an equal number of training recordings
+    diversity: float | None  # Vendi score, the effective number of different sounds; None for one
+    diversity_of_recordings: float | None  # of as many training recordings
 
     def metrics(self) -> dict[str, float]:
-        """All figures by metric name, without those that are None.
+        """Metrics by name, without those that are None.
 
-        Without the number of sounds, the sum of the verdicts: DVC takes a metric for the folder of the same name.
+        The number of sounds is left out: DVC would mistake the metric for the folder of the same name.
         """
         left_out = ("sounds", "held_out", "motion", "motion_held_out")
         values = {
@@ -60,16 +52,16 @@ class SetReport:
             for name, value in vars(self).items()
             if name not in left_out and value is not None
         }
-        for of, medians_of in (("", self.motion), ("_held_out", self.motion_held_out)):
+        for suffix, motion in (("", self.motion), ("_held_out", self.motion_held_out)):
             values |= {
-                f"{name}{of}": median.value
-                for name, median in medians_of.items()
+                f"{name}{suffix}": median.value
+                for name, median in motion.items()
                 if name in IN_WORDS
             }
         return values
 
     def json(self) -> dict[str, Any]:
-        """The figures of `metrics`, the numbers of sounds and held-out recordings, and the intervals of motion."""
+        """Metrics, the numbers of sounds and held-out recordings, and motion with intervals."""
         motion = {name: median._asdict() for name, median in self.motion.items()}
         return {
             "sounds": self.sounds,
@@ -80,7 +72,7 @@ class SetReport:
 
     @property
     def lines(self) -> list[str]:
-        """Verdicts, percentiles, lengths, motion and diversity, for people."""
+        """Lines for the user: verdicts, percentiles, lengths, motion and diversity."""
         newer = (
             f"on average newer than {1 - self.mean_percentile_codes:.0%} of held-out recordings in codes, "
             f"{1 - self.mean_percentile_spectra:.0%} in spectra (50 %: as new as these)"
@@ -104,7 +96,7 @@ class SetReport:
 
     @property
     def tonal_sentence(self) -> str:
-        """How many of the sounds are tonal, and how many of the held-out recordings."""
+        """Sentence on the proportions of tonal sounds and of tonal held-out recordings."""
         originals = (
             ""
             if self.tonal_rate_originals is None
@@ -120,26 +112,23 @@ def report_on(
     seconds: Sequence[float],
     novelty: Sequence[Novelty],
     seed: int,
-    most_frames: int = MOST_FRAMES,
+    max_frames: int = MAX_FRAMES,
     originals: Iterable[NDArray[np.floating]] = (),
 ) -> SetReport:
-    """Report on all of `sounds`, codes `[F, Q]`, together, given the length and novelty of each.
+    """Report on a set of sounds, given the codes `[F, Q]`, the length and the novelty of each.
 
-    Sounds and recordings are cut to `most_frames`, at most MOST_FRAMES. `originals` are samples `[N]` of held-out
-    recordings, where they are known.
+    Sounds and recordings are cut to `max_frames`, at most MAX_FRAMES. `originals` are samples `[N]` of the held-out
+    recordings, if known.
     """
-    reference, rate, longest = scorer.reference, scorer.frame_rate, min(most_frames, MOST_FRAMES)
-    verdicts = [judged.verdict for judged in novelty]
+    reference, rate, longest = scorer.reference, scorer.frame_rate, min(max_frames, MAX_FRAMES)
+    verdicts = [each.verdict for each in novelty]
     sample_rate = scorer.codec.spectrogram.sample_rate
     tonal_originals = [is_tonal(sound, sample_rate) for sound in originals]
-    if longest < MOST_FRAMES:  # recordings in the file are longer: measure them again, cut alike
+    if longest < MAX_FRAMES:  # the reference measured more frames: measure again
         reference = with_sound(reference, scorer.codec, longest)
     cut = [codes[:longest] for codes in sounds]
-    own, recorded, generated = (
-        heard(scorer.codec, cut),
-        reference.heard,
-        sound_statistics(map(scorer.spectra, cut)),
-    )
+    own, recorded = heard(scorer.codec, cut), reference.heard
+    generated = sound_statistics(map(scorer.spectra, cut))
     held_out, training = reference.held_out_statistics, reference.training_statistics
     score, baseline = diversity(generated, held_out, training, seed) or (None, None)
     return SetReport(
@@ -154,10 +143,10 @@ def report_on(
         new=verdicts.count("new"),
         close=verdicts.count("close"),
         copies=verdicts.count("copy"),
-        mean_agreement=float(np.mean([judged.codes.likeness for judged in novelty])),
-        mean_percentile_codes=float(np.mean([judged.codes.percentile for judged in novelty])),
-        mean_percentile_spectra=float(np.mean([judged.spectra.percentile for judged in novelty])),
-        longest_copied_seconds=max(judged.codes.copied_seconds for judged in novelty),
+        mean_agreement=float(np.mean([each.codes.likeness for each in novelty])),
+        mean_percentile_codes=float(np.mean([each.codes.percentile for each in novelty])),
+        mean_percentile_spectra=float(np.mean([each.spectra.percentile for each in novelty])),
+        longest_copied_seconds=max(each.codes.copied_seconds for each in novelty),
         tonal_rate=float(own[:, 0].mean()),
         tonal_rate_held_out=float(recorded[:, 0].mean()),
         tonal_rate_originals=float(np.mean(tonal_originals)) if tonal_originals else None,
@@ -171,25 +160,25 @@ def report_on(
 def diversity(
     generated: Statistics, held_out: Statistics, training: Statistics, seed: int
 ) -> tuple[float, float] | None:
-    """Vendi score of generated sounds and of an equal number of recordings (Friedman and Dieng 2022), None for few sounds.
+    """Vendi score of generated sounds and of as many training recordings (Friedman and Dieng 2022); None for one sound.
 
-    The kernel is Gaussian, as wide as the median squared distance of two held-out sounds.
+    The kernel is Gaussian; its bandwidth is the median squared distance of two held-out sounds.
     """
     count = min(len(generated), len(training))
-    if min(count, len(held_out)) < FEWEST:
+    if min(count, len(held_out)) < 2:
         return None
     bandwidth, generator = _bandwidth(held_out), np.random.default_rng(seed)
-    baseline = [_vendi(drawn, bandwidth) for drawn in _drawn(generator, training, count, 20)]
-    draws = _drawn(generator, generated, count, 20 if count < len(generated) else 1)
-    values = [_vendi(drawn, bandwidth) for drawn in draws]
+    baseline = [_vendi(part, bandwidth) for part in _subsets(generator, training, count, 20)]
+    subsets = _subsets(generator, generated, count, 20 if count < len(generated) else 1)
+    values = [_vendi(part, bandwidth) for part in subsets]
     return float(np.mean(values)), float(np.mean(baseline))
 
 
-def _drawn(
-    generator: np.random.Generator, sounds: Statistics, count: int, draws: int
+def _subsets(
+    generator: np.random.Generator, sounds: Statistics, size: int, number: int
 ) -> Iterator[Statistics]:
-    """So many draws of `count` sounds."""
-    return (sounds[generator.choice(len(sounds), count, replace=False)] for _ in range(draws))
+    """Random subsets of sounds, of equal size."""
+    return (sounds[generator.choice(len(sounds), size, replace=False)] for _ in range(number))
 
 
 def _bandwidth(sounds: Statistics) -> float:

@@ -1,4 +1,4 @@
-"""Scores: similarity of passages and of held-out recordings to training recordings, and measures of their sound."""
+"""Scores of passages against training recordings, the baselines of a reference, and measures of sound."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
@@ -12,18 +12,18 @@ from distill.audio.partials import find_partials, steadiness
 from distill.codec.model import VQVAE
 from distill.codec.streaming import decode_each, encode_each
 from distill.codes.store import Codes
-from distill.novelty.reference import MOST_FRAMES, SPACE, SPACES, Coded, Doubles, Reference, evenly
+from distill.novelty.reference import MAX_FRAMES, SPACE, SPACES, Coded, Doubles, Reference, evenly
 from distill.novelty.search import CodeIndex, Match
 from distill.novelty.spectra import CodeSpectra, Pitches, Spectra, SpectralIndex, interval, pitches
 
 SHORTEST = 6  # frames of the shortest piece in the baseline
-MOST_DECODED = 64  # sounds and recordings whose tones and motion are looked at
-MOST_COMPARED = 200  # recordings of each side whose spectra are
+MAX_DECODED = 64  # sounds or recordings that are decoded to measure tones and motion
+MAX_COMPARED = 200  # recordings of each side with statistics of spectra
 
 
 @dataclass(frozen=True)
 class Score:
-    """The best alignments of a passage in codes, in spectra, and in spectra as if played in another key."""
+    """Best alignments of a passage in codes, in spectra, and in spectra transposed to another key."""
 
     frames: int
     codes: Match
@@ -32,7 +32,7 @@ class Score:
 
     @property
     def row(self) -> list[float]:
-        """The score as a row of the reference: see `reference.ROW`."""
+        """Row of the reference: see `reference.ROW`."""
         return [
             self.frames,
             *(getattr(getattr(self, space), name) for space in SPACES for name in SPACE),
@@ -45,7 +45,7 @@ class Scorer:
     def __init__(self, recordings: Sequence[Coded], codec: VQVAE) -> None:
         """`recordings` are codes `[F, Q]`."""
         self.codec, self.spectra = codec, CodeSpectra(codec)
-        self._levels = codec.layout.spectral  # equal notes are no sign of a copy
+        self._levels = codec.layout.spectral  # without tones: equal notes are no sign of a copy
         self._in_codes = CodeIndex([codes[:, self._levels] for codes in recordings])
         self._pitches = pitches(codec, np.concatenate(recordings))
         self._in_spectra = SpectralIndex(
@@ -53,7 +53,7 @@ class Scorer:
         )
 
     def __call__(self, passages: Sequence[NDArray[np.integer]]) -> list[Score]:
-        """Score passages of codes `[F, Q]`, F at most MOST_FRAMES."""
+        """Score passages of codes `[F, Q]`, F at most MAX_FRAMES."""
         spectra = [self.spectra(codes) for codes in passages]
         notes = [pitches(self.codec, codes) for codes in passages]
         in_codes = self._in_codes.match([codes[:, self._levels] for codes in passages])
@@ -67,7 +67,7 @@ class Scorer:
         ]
 
     def _with_interval(self, match: Match, notes: Pitches) -> Match:
-        """A match, with the interval between the notes `[F]` of a sound and the aligned notes."""
+        """Add the interval from the aligned notes up to the notes `[F]` of a sound to a match."""
         begin, end = self._in_spectra.starts[match.recording : match.recording + 2]
         positions = begin + match.offset + np.arange(len(notes))
         inside = (positions >= begin) & (positions < end)
@@ -85,19 +85,21 @@ def with_scores(reference: Reference, codec: VQVAE) -> Reference:
 
 
 def halved(codes: Coded) -> list[Coded]:
-    """Codes `[F, Q]` whole, their first half, its first half, and so on, down to `SHORTEST` frames."""
+    """Codes `[F, Q]`, their first half, the first half of that, and so on, down to `SHORTEST` frames."""
     pieces = [codes]
     while len(pieces[-1]) >= 2 * SHORTEST:
         pieces.append(pieces[-1][: len(pieces[-1]) // 2])
     return pieces
 
 
-def reencoded(reference: Reference, codec: VQVAE, most: int = 64, gain: float = 0.7) -> list[Codes]:
-    """Codes `[F, Q]` of training recordings, evenly spaced, decoded, shifted by half a frame, softer, encoded again."""
+def reencoded(
+    reference: Reference, codec: VQVAE, count: int = 64, gain: float = 0.7
+) -> list[Codes]:
+    """Codes `[F, Q]` of training recordings that are decoded, shifted by half a frame, attenuated and encoded again."""
     shift = codec.spectrogram.samples_per_frame // 2
     chosen = (
-        torch.from_numpy(codes[:MOST_FRAMES].astype(np.int64))
-        for codes in evenly(reference.codes, most)
+        torch.from_numpy(codes[:MAX_FRAMES].astype(np.int64))
+        for codes in evenly(reference.codes, count)
     )
     sounds = [
         gain * sound[shift if len(sound) > 4 * shift else 0 :]
@@ -106,32 +108,28 @@ def reencoded(reference: Reference, codec: VQVAE, most: int = 64, gain: float = 
     return [codes.cpu().numpy() for codes in encode_each(codec, sounds)]
 
 
-def with_sound(reference: Reference, codec: VQVAE, most_frames: int = MOST_FRAMES) -> Reference:
-    """Add measures of the sound of its recordings to a reference, from at most `most_frames` frames of each."""
+def with_sound(reference: Reference, codec: VQVAE, max_frames: int = MAX_FRAMES) -> Reference:
+    """Add measures of sound to a reference, from at most `max_frames` frames of each recording."""
     held_out, training = (
-        [codes[:most_frames] for codes in side] for side in (reference.held_out, reference.codes)
+        [codes[:max_frames] for codes in side] for side in (reference.held_out, reference.codes)
     )
     spectra = CodeSpectra(codec)
     return replace(
         reference,
         heard=heard(codec, held_out),
-        held_out_statistics=sound_statistics(map(spectra, evenly(held_out, MOST_COMPARED))),
-        training_statistics=sound_statistics(map(spectra, evenly(training, MOST_COMPARED))),
+        held_out_statistics=sound_statistics(map(spectra, evenly(held_out, MAX_COMPARED))),
+        training_statistics=sound_statistics(map(spectra, evenly(training, MAX_COMPARED))),
     )
 
 
 def heard(codec: VQVAE, recordings: Sequence[NDArray[np.integer]]) -> Doubles:
-    """Whether recordings, codes `[F, Q]`, are tonal once decoded, and the figures of their motion: `[n, HEARD]`.
+    """Decode codes `[F, Q]` and measure whether each sound is tonal (1 or 0), and its motion: `[n, 6]`.
 
-    At most MOST_DECODED are looked at, evenly spaced.
+    Measures at most MAX_DECODED recordings, evenly spaced.
     """
-    chosen = (
-        torch.from_numpy(codes.astype(np.int64)) for codes in evenly(recordings, MOST_DECODED)
-    )
-    sounds, rate = (
-        (sound.float().cpu().numpy() for sound in decode_each(codec, chosen)),
-        codec.spectrogram.sample_rate,
-    )
+    chosen = (torch.from_numpy(codes.astype(np.int64)) for codes in evenly(recordings, MAX_DECODED))
+    sounds = (sound.float().cpu().numpy() for sound in decode_each(codec, chosen))
+    rate = codec.spectrogram.sample_rate
     return np.array(
         [[is_tonal(sound, rate), *astuple(Motion.measure(sound, rate))] for sound in sounds],
         np.float64,
@@ -139,7 +137,7 @@ def heard(codec: VQVAE, recordings: Sequence[NDArray[np.integer]]) -> Doubles:
 
 
 def is_tonal(sound: NDArray[np.floating], sample_rate: int) -> bool:
-    """Whether most energy of a sound `[N]` is in partials that last."""
+    """Whether most energy of a sound `[N]` is in steady partials."""
     return steadiness(find_partials(sound, sample_rate)).is_tonal
 
 

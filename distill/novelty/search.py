@@ -1,14 +1,14 @@
-"""Search for the recording that a sound is most like, and the best alignment with it, in any space of features.
+"""Search for the most similar recording to a sound, and the best alignment, in any space of features.
 
-Recordings lie end to end. At lag `p` the sound's first frame is aligned with their frame `p`, which is negative where the sound
-begins before the first of them. Among few frames all lags are tried. Among more, a cross-correlation of segments of the
-sounds finds the candidates: a part of a sound may be copied alone.
+Recordings lie end to end. Lag `p` aligns the sound's first frame with frame `p` of the recordings; it is negative if
+the sound begins before the first recording. Among few frames all lags are candidates. Among more, a cross-correlation
+of segments of the sound finds the candidates, because a single part may be copied.
 
 Shapes: `F` frames of a sound, `K` lags, `S` segments of all sounds, `C` features of a frame in the cross-correlation.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 SEGMENT = 32  # frames of a segment
-GROUP = 8  # neighbouring lags, whose best score counts
-EXHAUSTIVE = 1 << 18  # frames times lags: below it all lags are candidates
+GROUP = 8  # neighbouring lags, which are ranked by their best score
+EXHAUSTIVE = 1 << 18  # maximum of frames times lags for which all lags are candidates
 
 Sound = NDArray[Any]  # [F, ...]
 Lags = NDArray[np.int64]  # [K]
@@ -29,12 +29,12 @@ Costs = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Match:
-    """The best alignment of a sound with a recording.
+    """Best alignment of a sound with a recording.
 
-    The sound's frame 0 lies at frame `offset` of the recording, which may be negative. `likeness`, the similarity from
-    0 to 1, is the mean over the sound's frames. `copied_frames` is the longest run of matching frames in any recording.
-    `edit_distance` is the number of substitutions, deletions and insertions divided by the sound's frames. `semitones` is
-    how much higher the sound is than the recording, 0 where notes do not tell.
+    The sound's frame 0 lies at frame `offset` of the recording, which may be negative. `likeness` is the mean
+    similarity of the sound's frames, from 0 to 1. `copied_frames` is the longest run of matching frames in any
+    recording. `edit_distance` is the number of substitutions, deletions and insertions divided by the number of the
+    sound's frames. `semitones` is the interval from the recording up to the sound, 0 if their notes are unclear.
     """
 
     recording: int
@@ -46,9 +46,10 @@ class Match:
 
 
 class Windows:
-    """The frames of recordings that a sound of F frames is aligned with at lags `[K]`.
+    """Windows of F frames of the recordings, one for each lag `[K]`.
 
-    Recording `r` has the frames `starts[r]` to `starts[r + 1]`. A window is cut into pieces, one a recording.
+    Recording `r` has the frames `starts[r]` to `starts[r + 1]`. Each window is cut into pieces at the ends of
+    recordings.
     """
 
     def __init__(self, starts: NDArray[np.int64], lags: Lags, frames: int) -> None:
@@ -65,18 +66,18 @@ class Windows:
         self.lengths = np.diff(self.pieces, append=owners.size)  # frames of each piece
 
     def per_piece(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sums over the pieces of values `[K, F]`."""
+        """Sum of values `[K, F]` over each piece."""
         return np.add.reduceat(values.reshape(-1), self.pieces)
 
     def best_piece(self, likeness: NDArray[np.float64]) -> tuple[int, int, float]:
-        """Lag index, recording and mean likeness over F of the piece with the highest sum of `likeness` `[K, F]`."""
+        """Lag index, recording and likeness of the piece with the highest sum of `likeness` `[K, F]`."""
         sums, owners = self.per_piece(likeness), self.owners.reshape(-1)[self.pieces]
         best = int(np.where(owners >= 0, sums, -1.0).argmax())
         count = self.frames.shape[1]
         return int(self.pieces[best]) // count, int(owners[best]), float(sums[best]) / count
 
     def longest_run(self, alike: Flags) -> int:
-        """The longest run of True in `alike` `[K, F]` within one recording."""
+        """Longest run of True in `alike` `[K, F]` within one recording."""
         indices = np.arange(alike.size)
         before = np.where(alike.reshape(-1), -1, indices)  # the last mismatch
         before[self.pieces] = np.maximum(before[self.pieces], self.pieces - 1)
@@ -101,7 +102,7 @@ def edit_distance(costs: Costs) -> float:
 
 
 class Index(ABC):
-    """Recordings, end to end, that sounds are aligned with."""
+    """Recordings, end to end, that sounds are aligned with: a space of features."""
 
     pool: ClassVar[int]  # frames pooled in the cross-correlation, a divisor of GROUP
 
@@ -111,7 +112,7 @@ class Index(ABC):
         self.starts: NDArray[np.int64] = np.cumsum([0, *lengths])
 
     def match(self, sounds: Sequence[Sound]) -> list[Match]:
-        """The best alignment of each of `sounds` with a recording; of equals the first."""
+        """Best alignment of each sound with a recording; the first of several equals."""
         lags = self.candidate_lags(sounds)
         return [
             self._best_match(sound, candidates)
@@ -119,7 +120,7 @@ class Index(ABC):
         ]
 
     def candidate_lags(self, sounds: Sequence[Sound]) -> list[Lags]:
-        """The lags at which each of `sounds` is tried, ascending and unique."""
+        """Candidate lags of each sound, ascending and unique."""
         count = len(self.frames)
         candidates: list[list[Lags]] = [[] for _ in sounds]
         segments: list[tuple[int, int]] = []  # sound, first frame in it
@@ -134,11 +135,7 @@ class Index(ABC):
                 features.append(
                     self._pooled(query[start : start + SEGMENT], SEGMENT // self.pool).flatten()
                 )
-        groups = (
-            self._best_groups(torch.stack(features, dim=1))
-            if segments
-            else np.empty((0, 0), np.int64)
-        )
+        groups: Iterable[Lags] = self._best_groups(torch.stack(features, dim=1)) if segments else []
         for (number, start), first in zip(segments, groups, strict=True):
             length = min(SEGMENT, len(sounds[number]) - start)
             overlapping = first[first + GROUP - 1 + length > 0]
@@ -152,37 +149,35 @@ class Index(ABC):
         ]
 
     def _best_groups(
-        self, segments: Tensor, most: int = 8, windows_at_once: int = 1 << 13
+        self, segments: Tensor, count: int = 8, windows_at_once: int = 1 << 13
     ) -> NDArray[np.int64]:
-        """First frames `[S, n]` of the groups of lags at which segments `[SEGMENT / pool * C, S]` correlate most.
+        """First frames `[S, n]` of the best-correlated groups of lags of segments `[SEGMENT / pool * C, S]`.
 
-        Features of the recordings are never held together.
+        Features of the recordings are computed window by window, to save memory.
         """
         total, width, per_group = len(self.frames), SEGMENT // self.pool, GROUP // self.pool
-        best, where = (
-            torch.empty(segments.shape[1], 0),
-            torch.empty(segments.shape[1], 0, dtype=torch.int64),
-        )
+        best = torch.empty(segments.shape[1], 0)
+        where = torch.empty(segments.shape[1], 0, dtype=torch.int64)
         # The first window ends with the first frame, the last begins with the last one.
         for first in range(self.pool - SEGMENT, total, windows_at_once * self.pool):
-            count = -(-min(windows_at_once * self.pool, total - first) // GROUP) * per_group
-            stop = min(total, max(0, first + (count + width - 1) * self.pool))
+            lags = -(-min(windows_at_once * self.pool, total - first) // GROUP) * per_group
+            stop = min(total, max(0, first + (lags + width - 1) * self.pool))
             piece = nn.functional.pad(
                 self._features_at(max(0, first), stop), (0, 0, max(0, -first), 0)
             )
             windows = (
-                self._pooled(piece, count + width - 1)
+                self._pooled(piece, lags + width - 1)
                 .unfold(0, width, 1)
                 .transpose(1, 2)
-                .reshape(count, -1)
+                .reshape(lags, -1)
             )
             scores = (
-                (windows @ segments).view(count // per_group, per_group, -1).amax(dim=1).T
+                (windows @ segments).view(lags // per_group, per_group, -1).amax(dim=1).T
             )  # [S, groups]
-            top = scores.topk(min(most, scores.shape[1]), dim=1)
+            top = scores.topk(min(count, scores.shape[1]), dim=1)
             best = torch.cat([best, top.values], dim=1)
             where = torch.cat([where, top.indices * GROUP + first], dim=1)
-            best, kept = best.topk(min(most, best.shape[1]), dim=1)
+            best, kept = best.topk(min(count, best.shape[1]), dim=1)
             where = where.gather(1, kept)
         return where.numpy()
 
@@ -192,7 +187,7 @@ class Index(ABC):
         return padded.view(count, self.pool, -1).sum(dim=1)
 
     def _best_match(self, sound: Sound, lags: Lags) -> Match:
-        """The best alignment at one of these lags."""
+        """Best alignment at one of these lags."""
         windows = Windows(self.starts, lags, len(sound))
         likeness, copied, gains = self._compare(sound, windows)
         index, recording, best = windows.best_piece(likeness)
@@ -209,24 +204,24 @@ class Index(ABC):
 
     @abstractmethod
     def _query(self, sound: Sound) -> Tensor:
-        """Features `[F, C]` of a sound; their product with the features of frames is the score."""
+        """Features `[F, C]` of a sound; the score is their product with the features of the recordings."""
 
     @abstractmethod
     def _compare(
         self, sound: Sound, windows: Windows
     ) -> tuple[NDArray[np.float64], Flags, NDArray[np.float32]]:
-        """Likeness of frames, which are copied, and the sound's gain in dB, each `[K, F]`; nothing is like a gap."""
+        """Likeness of frames (0 outside the recordings), copied frames, and the sound's gain in dB, each `[K, F]`."""
 
     @abstractmethod
     def _costs(self, sound: Sound, stretch: Sound, gain: np.float32) -> Costs:
-        """Costs `[F, M]` of substituting frames of a stretch of M frames for frames of a sound."""
+        """Costs `[F, M]` of substituting each of M frames of a recording for each frame of a sound."""
 
 
 class CodeIndex(Index):
     """Index of recordings' codes.
 
-    The similarity of two frames is the share of equal codes. A frame counts as copied where its first code and at least
-    three quarters of all its codes are equal.
+    The similarity of two frames is the proportion of equal codes. A frame counts as copied if its first code and at
+    least three quarters of all its codes are equal.
     """
 
     pool = 2
@@ -240,7 +235,7 @@ class CodeIndex(Index):
             codes.shape[1],
             int(codes.max()) + 1,
             16,
-        )  # levels, codewords, dimensions of the projection
+        )  # levels, codewords, projected dimensions
         self._signs = torch.randint(0, 2, sizes, generator=generator).float() * 2 - 1
 
     def _features_at(self, start: int, stop: int) -> Tensor:

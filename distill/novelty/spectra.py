@@ -1,5 +1,6 @@
-"""Spectra of codes in bands, and their index: finds copies in other codes, shifted by less than a frame, softer, or in
-another key, faster or slower.
+"""Band spectra of codes, and their index.
+
+The index finds copies that have other codes: shifted by less than a frame, softer, or played faster or slower.
 """
 
 import tempfile
@@ -18,25 +19,23 @@ from distill.codec.streaming import CHUNK_FRAMES
 from distill.novelty.search import Costs, Flags, Index, Match, Sound, Windows
 
 BANDS = 20
-MOST_FRAMES = 1 << 10  # at once: their features stay in the processor's cache
-MOST_IN_MEMORY = 1 << 23  # frames, of about 50 hours: the spectra of more lie in a temporary file
+BATCH_FRAMES = 1 << 10  # decoded at once: their features stay in the processor's cache
+MAX_IN_MEMORY = 1 << 23  # frames, about 50 hours; more spectra lie in a temporary file
 UNLIKE_DB = 20.0  # spectral difference at which the similarity of two frames is 0
-ALIKE_DB = 3.0  # frames match up to this spectral difference, which re-encoding a recording makes
-KEYS = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)  # semitones: copies are searched in these other keys
-SAME_NOTE, SAME_NOTES = (
-    0.5,
-    0.3,
-)  # semitones apart at most, in at least this share of a passage's frames
+ALIKE_DB = 3.0  # frames match up to this spectral difference, which is typical of re-encoding
+KEYS = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)  # semitones: other keys in which copies are searched
+SAME_NOTE = 0.5  # maximum distance of equal notes in semitones
+SAME_NOTES = 0.3  # minimum proportion of a passage's frames with equal notes
 
 NOWHERE = Match(recording=0, offset=0, likeness=0.0, copied_frames=0, edit_distance=1.0)
 
 Samples = NDArray[np.float32]
 Spectra = NDArray[np.float32]  # [F, BANDS], dB
-Pitches = NDArray[np.float64]  # [F], semitones (MIDI); NaN where there is no tone
+Pitches = NDArray[np.float64]  # [F], semitones (MIDI); NaN without a tone
 
 
 class CodeSpectra:
-    """Mel spectra of codes, as the codec decodes them; latents are summed from a table of codewords' contributions."""
+    """Mel spectra of codes, as the codec decodes them. A table of codewords gives the latents."""
 
     @torch.no_grad()
     def __init__(self, codec: VQVAE) -> None:
@@ -46,9 +45,7 @@ class CodeSpectra:
             nn.functional.adaptive_avg_pool1d(centres, BANDS)[0].double().numpy()
         )  # Hz
         levels = codec.quantizer.levels()
-        self._silence = max(
-            len(books) for books, _ in levels
-        )  # row of no codeword, the last of a level
+        self._silence = max(len(books) for books, _ in levels)  # last row of a level: no codeword
         table = torch.stack(
             [
                 nn.functional.pad(
@@ -61,19 +58,19 @@ class CodeSpectra:
         self._table = table.flatten(0, 2).cpu()
 
     def __call__(self, codes: NDArray[np.integer]) -> Spectra:
-        """Codes `[F, Q]` to spectra in dB, `[F, BANDS]`."""
+        """Return the spectra `[F, BANDS]` in dB of codes `[F, Q]`."""
         return self.joined([codes])
 
     @torch.no_grad()
     def joined(self, recordings: Sequence[NDArray[np.integer]]) -> Spectra:
-        """Spectra of the codes `[F, Q]` of several recordings, end to end, each as if alone."""
+        """Spectra of the codes `[F, Q]` of several recordings, computed one by one and concatenated."""
         codes, starts = np.concatenate(recordings), np.cumsum([0, *map(len, recordings)])
         result: Spectra = np.empty((len(codes), BANDS), np.float32)
-        if len(codes) > MOST_IN_MEMORY:
+        if len(codes) > MAX_IN_MEMORY:
             with tempfile.TemporaryFile() as file:
                 result = np.memmap(file, np.float32, "w+", shape=result.shape)
-        for first in range(0, len(codes), MOST_FRAMES):
-            frames = np.arange(first, min(first + MOST_FRAMES, len(codes)))
+        for first in range(0, len(codes), BATCH_FRAMES):
+            frames = np.arange(first, min(first + BATCH_FRAMES, len(codes)))
             owners = np.searchsorted(starts, frames, side="right") - 1
             around = frames[:, None] + np.arange(-REACH, REACH + 1)  # [frames, KERNEL_FRAMES]
             inside = (around >= starts[owners, None]) & (around < starts[owners + 1, None])
@@ -100,7 +97,7 @@ def mean_difference(spectra: Spectra, others: Spectra) -> float:
 
 @torch.no_grad()
 def sound_difference(codec: VQVAE, sound: Samples, other: Samples) -> float:
-    """Mean difference in dB of the spectra of two sounds, samples `[N]`, as far as both go."""
+    """Mean difference in dB of the spectra of two sounds, samples `[N]`; the longer one is cut."""
     samples = min(len(sound), len(other))
     return mean_difference(_levels_of(codec, sound[:samples]), _levels_of(codec, other[:samples]))
 
@@ -122,25 +119,22 @@ def pitches(codec: VQVAE, codes: NDArray[np.integer]) -> Pitches:
 
 
 def interval(sound: Pitches, recording: Pitches) -> int:
-    """Semitones from an aligned recording up to a sound, both `[F]`; 0 where notes are unclear."""
+    """Semitones from an aligned recording up to a sound, both `[F]`; 0 if notes are unclear."""
     apart = sound - recording
     both = apart[np.isfinite(apart)]
     if not len(both):
         return 0
     middle = float(np.median(both))
-    return (
-        round(middle)
-        if (np.abs(both - middle) <= SAME_NOTE).sum() >= SAME_NOTES * len(apart)
-        else 0
-    )
+    equal = (np.abs(both - middle) <= SAME_NOTE).sum()
+    return round(middle) if equal >= SAME_NOTES * len(apart) else 0
 
 
 def transposed(
     sound: Spectra, notes: Pitches, semitones: int, centres: NDArray[np.float64]
 ) -> tuple[Spectra, Pitches]:
-    """Spectra and pitches of a sound played faster or slower, `semitones` higher or lower.
+    """Spectra and pitches of a sound that is played faster, `semitones` higher, or slower if negative.
 
-    `centres` `[BANDS]` are the bands' in Hz.
+    `centres` `[BANDS]` are the centres of the bands in Hz.
     """
     speed, frames = 2.0 ** (semitones / 12), np.arange(len(sound))
     times = ((np.arange(max(1, round(len(sound) / speed))) + 0.5) * speed - 0.5).clip(
@@ -170,10 +164,10 @@ class SpectralIndex(Index):
         reference: Pitches,
         centres: NDArray[np.float64],
     ) -> list[Match]:
-        """The best alignment of each sound with a recording in another key, `NOWHERE` where notes agree with none.
+        """Best alignment of each sound with a recording in another key, or `NOWHERE` if its notes match no recording.
 
-        `reference` are the pitches of all recordings' frames. A sound is compared as if it had been played at the speed
-        that brings its notes to the notes of the recording.
+        `reference` are the pitches of all recordings' frames. The speed of a sound is changed so that its notes equal
+        the notes of the recording.
         """
         best = [NOWHERE] * len(sounds)
         tonal = [
@@ -192,16 +186,14 @@ class SpectralIndex(Index):
         return best
 
     def _features_at(self, start: int, stop: int) -> Tensor:
-        """Features of frames `start` to `stop` of all recordings, with their squared lengths in the last column."""
+        """Features of frames `start` to `stop` of all recordings, with their squared norms in the last column."""
         features = _features(self.frames[max(0, start - 1) : stop])[min(1, start) :]
         features[:, -1] = features[:, :-1].square().sum(dim=1)
         return features
 
     def _query(self, sound: Sound) -> Tensor:
         features = 2 * _features(sound)
-        features[
-            :, -1
-        ] = -1.0  # so that the product is minus the squared distance, up to a constant
+        features[:, -1] = -1.0  # the product is minus the squared distance, up to a constant
         return features
 
     def _compare(

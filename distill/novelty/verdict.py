@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 
 from distill.codec.model import VQVAE
 from distill.codes.store import Codes
-from distill.novelty.reference import MOST_FRAMES, SPACES, Reference, rows
+from distill.novelty.reference import MAX_FRAMES, SPACES, Reference, rows
 from distill.novelty.scores import SHORTEST, Score, Scorer
 from distill.novelty.search import Match
 from distill.novelty.spectra import UNLIKE_DB
 from distill.text import one_line, several
 
 CLOSE_PERCENTILE = 0.975  # of held-out recordings, in each of the two spaces
-FEW_HELD_OUT = 9  # recordings; of fewer, chance alone puts one sound in ten or more nearer than all of them: 1 / (n + 1)
-LONG_ENOUGH = (
-    12  # frames: spectra alone show a copy from this length on; many short sounds are alike
-)
+# Minimum of held-out recordings: among n of them, a new sound is nearer than all by chance with probability 1 / (n +
+# 1).
+FEW_HELD_OUT = 9
+LONG_ENOUGH = 12  # minimum frames of a copy that only spectra show: many shorter sounds are alike
 
 Verdict = Literal["new", "close", "copy"]
 Basis = Literal["codes", "run", "spectra"]
-VERDICTS: tuple[Verdict, ...] = ("copy", "close", "new")  # from the least new on
+VERDICTS: tuple[Verdict, ...] = ("copy", "close", "new")  # least new first
 
 Rows = NDArray[np.void]  # [n], scores by name
 
@@ -34,9 +34,9 @@ Rows = NDArray[np.void]  # [n], scores by name
 class Shared:
     """Similarity of a sound to the nearest training recording in one space, at the best alignment.
 
-    `likeness` runs from 0 to 1: in codes it is the share of equal codes, in spectra 1 - mean difference / 20 dB.
-    `percentile`, the novelty percentile, is the share of held-out recordings of similar length with a lower likeness.
-    `semitones` is how much higher the sound is than the recording, 0 where notes do not tell.
+    `likeness` lies between 0 and 1: in codes the proportion of equal codes, in spectra 1 - mean difference / 20 dB.
+    `percentile`, the novelty percentile, is the proportion of held-out recordings of similar length with a lower
+    likeness. `semitones` is the interval from the recording up to the sound, 0 if their notes are unclear.
     """
 
     nearest: str
@@ -49,29 +49,29 @@ class Shared:
 
     @property
     def difference_db(self) -> float:
-        """The mean spectral difference in dB of a likeness in spectra."""
+        """Mean spectral difference in dB, for a likeness in spectra."""
         return (1.0 - self.likeness) * UNLIKE_DB
 
 
 @dataclass(frozen=True)
 class Novelty:
-    """The verdict on a sound, with the similarities of its least new passage."""
+    """Verdict on a sound, with the similarities of its least new passage."""
 
     verdict: Verdict
     codes: Shared
     spectra: Shared
     passage_seconds: float  # start of the passage in the sound
-    held_out: int  # number of held-out recordings that it is judged by
-    judged_by: Basis = "codes"  # what decided: equal codes, a copied run of them, or spectra
+    held_out: int  # number of held-out recordings for comparison
+    judged_by: Basis = "codes"  # decided by equal codes, by a copied run of codes, or by spectra
 
     @property
     def nearest(self) -> Shared:
-        """The similarity to the recording that the verdict is about."""
+        """Similarity to the recording that decided the verdict."""
         return self.spectra if self.judged_by == "spectra" else self.codes
 
     @property
     def percentile(self) -> float:
-        """Novelty percentile: the higher of the two spaces; for a new sound the deciding space."""
+        """Novelty percentile: the higher of both spaces, or that of the deciding space for a new sound."""
         return (
             self.nearest.percentile
             if self.verdict == "new"
@@ -80,23 +80,23 @@ class Novelty:
 
     @property
     def is_sure(self) -> bool:
-        """Whether there are enough held-out recordings to tell well."""
+        """Whether there are enough held-out recordings for a reliable verdict."""
         return self.held_out >= FEW_HELD_OUT
 
     @property
     def short(self) -> str:
-        """The verdict in about six words: "New. Nearest: kick_tight"."""
+        """Verdict in about six words: "New. Nearest: kick_tight"."""
         name = one_line(PurePath(self.nearest.nearest).stem, most=60)
-        said, doubt = (".", "") if self.is_sure else ("?", ". Too few to tell well")
-        return f"{self.verdict.capitalize()}{said} Nearest: {name}{doubt}"
+        mark, doubt = (".", "") if self.is_sure else ("?", ". Too few to tell well")
+        return f"{self.verdict.capitalize()}{mark} Nearest: {name}{doubt}"
 
     @property
     def explanation(self) -> str:
-        """A sentence: the verdict on a sound, its nearest training recording, and the reason."""
+        """Sentence with the verdict, the nearest training recording and the reason."""
         return explain(self)
 
     def json(self) -> dict[str, Any]:
-        """The verdict and its reasons, for reports."""
+        """Verdict and reasons, for reports."""
         spectra = {**asdict(self.spectra), "difference_db": self.spectra.difference_db}
         return {**asdict(self), "percentile": self.percentile, "spectra": spectra}
 
@@ -107,7 +107,7 @@ def least_new(verdicts: Iterable[Novelty | None]) -> Novelty | None:
 
 
 class NoveltyScorer:
-    """Judge of novelty against a reference with scores."""
+    """Scorer of novelty against a reference with scores."""
 
     def __init__(self, reference: Reference, codec: VQVAE) -> None:
         self.reference, self.codec, self.frame_rate = reference, codec, codec.spectrogram.frame_rate
@@ -115,14 +115,15 @@ class NoveltyScorer:
         self.spectra = self._score.spectra
         self._held_out = rows(reference.scores).copy()
         in_own_key, in_keys = (self._held_out[space]["likeness"] for space in ("spectra", "keys"))
-        # A piece that shares no notes with any recording in any key counts as near in other keys as in its own.
+        # A piece without notes in common with a recording in any key has no likeness in other keys: its own key stands
+        # in.
         np.maximum(in_own_key, in_keys, out=in_keys)
         self._reencoded_likeness = np.quantile(
             rows(reference.reencoded)["spectra"]["likeness"], 0.5
         )
 
     def __call__(self, sounds: Sequence[Codes]) -> list[Novelty]:
-        """Novelty of each sound, given its codes `[F, Q]`; a long sound has the novelty of its least new passage."""
+        """Novelty of each sound, given its codes `[F, Q]`: that of its least new passage."""
         cuts = [list(pairwise(_passages(len(codes)))) for codes in sounds]
         passages = [
             codes[begin:end] for codes, own in zip(sounds, cuts, strict=True) for begin, end in own
@@ -155,12 +156,12 @@ class NoveltyScorer:
         )
 
     def verdict(self, score: Score, baseline: Rows, nearer: Basis) -> tuple[Verdict, Basis]:
-        """The verdict from a score and the scores of comparable held-out pieces, and what decided; else `nearer`.
+        """Verdict from a score and the scores of comparable held-out pieces, and its basis; by default `nearer`.
 
-        `copy` by codes: likeness at least half way from the 97.5th percentile to 1, or a run over half the sound.
-        `copy` by spectra: as similar as re-encoded recordings, with few edits, and not very short. `close`: above the
-        97.5th percentile of held-out recordings in one of the spaces, in codes alone only where spectra do not deny it:
-        some codes of any noise match a recording.
+        `copy` by codes: likeness at least half way from the 97.5th percentile to 1, or a copied run over half the
+        sound. `copy` by spectra: as similar as re-encoded recordings, with few edits, and not very short. `close`:
+        above the 97.5th percentile of held-out recordings in one space. Codes alone decide only if the spectra are more
+        similar than the median, because some codes of any noise match a recording.
         """
         space = spectral_space(score, baseline)
         codes, spectra, match = baseline["codes"], baseline[space], getattr(score, space)
@@ -171,17 +172,17 @@ class NoveltyScorer:
         fewest_edits = float(
             np.quantile(spectra["edit_distance"], 1 - CLOSE_PERCENTILE, method="lower")
         )
-        copied_from = min((1.0 + close) / 2, 0.94)  # which is a copy in any corpus
+        copied_from = min((1.0 + close) / 2, 0.94)  # 0.94 is a copy in any corpus
         run = score.codes.copied_frames
         if score.codes.likeness >= copied_from:
             return "copy", "codes"
         if run > max(longest_run, score.frames / 2):
             return "copy", "run"
-        is_heard = match.likeness > np.median(spectra["likeness"])
+        is_similar = match.likeness > np.median(spectra["likeness"])
         is_close_in_codes = score.codes.likeness > close
-        is_close = is_heard and is_close_in_codes
+        is_close = is_similar and is_close_in_codes
         by_codes: Verdict = "close" if is_close else "new"
-        is_denied = is_close_in_codes and not is_heard  # then spectra decided
+        is_denied = is_close_in_codes and not is_similar  # spectra decided
         if score.frames < SHORTEST:  # too short for spectra to tell
             return by_codes, "spectra" if is_denied else "codes"
         is_same = match.likeness > max(close_in_spectra, self._reencoded_likeness)
@@ -195,24 +196,25 @@ class NoveltyScorer:
 
 
 def spectral_space(score: Score, baseline: Rows) -> Literal["spectra", "keys"]:
-    """The space that a passage is judged in: another key where fewer held-out pieces `[n]` come as near, and hardly any."""
-    near, near_in_key = (
+    """Space of spectra with the verdict: other keys only if the percentile there is higher and above 97.5 %."""
+    in_own_key, in_other_key = (
         (float((baseline[space]["likeness"] < match.likeness).mean()), match.likeness)
         for space, match in (("spectra", score.spectra), ("keys", score.keys))
     )
-    return "keys" if near_in_key > max(near, (CLOSE_PERCENTILE, 0.0)) else "spectra"
+    return "keys" if in_other_key > max(in_own_key, (CLOSE_PERCENTILE, 0.0)) else "spectra"
 
 
-def comparable(scores: Rows, frames: int, ratio: float = 1.5, least: int = FEW_HELD_OUT) -> Rows:
-    """The scores `[n]` of pieces of similar length, up to a ratio of lengths; at least `least` pieces, the nearest in length.
+def comparable(scores: Rows, frames: int, ratio: float = 1.5, count: int = FEW_HELD_OUT) -> Rows:
+    """Select the scores `[n]` of pieces of similar length and correct them for the remaining difference in length.
 
-    They are moved along the line that all of them lie about, to what pieces of this length score, or of the nearest
-    length that there is: short pieces are more alike.
+    Lengths differ at most by `ratio`, but at least the `count` pieces nearest in length are selected. Short pieces are
+    more alike, so a linear regression of likeness and edit distance on log length moves each score to a length of
+    `frames`, or to the nearest length in `scores`.
     """
     known = scores["frames"]
     lengths = np.log(known / np.clip(frames, known.min(), known.max()))
     apart, centred = np.abs(lengths), lengths - lengths.mean()
-    chosen = apart <= max(np.sort(apart)[:least][-1], np.log(ratio))
+    chosen = apart <= max(np.sort(apart)[:count][-1], np.log(ratio))
     moved: Rows = scores[chosen]
     for space, name in product(SPACES, ("likeness", "edit_distance")):
         slope = centred @ scores[space][name] / max(centred @ centred, 1.0)
@@ -221,8 +223,8 @@ def comparable(scores: Rows, frames: int, ratio: float = 1.5, least: int = FEW_H
 
 
 def _passages(frames: int) -> list[int]:
-    """Frames at which a sound is cut into passages of equal length, at most MOST_FRAMES."""
-    count = -(-frames // MOST_FRAMES)
+    """Frames at which a sound is cut into equal passages of at most MAX_FRAMES."""
+    count = -(-frames // MAX_FRAMES)
     return [frames * cut // count for cut in range(count + 1)]
 
 
@@ -231,7 +233,7 @@ def _newness(novelty: Novelty) -> tuple[int, float, float]:
 
 
 def explain(novelty: Novelty) -> str:
-    """The sentence `Novelty.explanation`. A high proportion of recordings in it is good: they come equally close."""
+    """Sentence `Novelty.explanation`. It names the proportion of recordings that come as close: the more, the newer."""
     count, verb = several(novelty.held_out, "recording"), "is" if novelty.held_out == 1 else "are"
     few = f"; {count} held out {verb} too few to tell well" * (not novelty.is_sure)
     return _reasons(novelty) + few
@@ -240,14 +242,10 @@ def explain(novelty: Novelty) -> str:
 def _reasons(novelty: Novelty) -> str:
     name = one_line(novelty.nearest.nearest, most=200)
     part = f"from {novelty.passage_seconds:.1f} s on, " if novelty.passage_seconds else ""
-    nearer, unheard = (
-        round(100 * (1 - novelty.nearest.percentile)),
-        "of the recordings that the model never heard",
-    )
+    nearer = round(100 * (1 - novelty.nearest.percentile))
+    unheard = "of the recordings that the model never heard"
     match novelty.verdict:
-        case "new" if (
-            not novelty.is_sure
-        ):  # shares of so few recordings would say more than is known
+        case "new" if not novelty.is_sure:  # a percentage of few recordings would mislead
             nearest = (
                 "the one recording"
                 if novelty.held_out == 1
@@ -265,26 +263,13 @@ def _reasons(novelty: Novelty) -> str:
 
 
 def _key(novelty: Novelty) -> str:
-    numbers = (
-        "no",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-        "twelve",
-    )
+    words = "no one two three four five six seven eight nine ten eleven twelve"
     key = novelty.nearest.semitones
     if key == 0:
         return ""
-    count = numbers[abs(key)] if abs(key) < len(numbers) else str(abs(key))
-    return f", {count} semitone{'s' * (abs(key) != 1)} {'higher' if key > 0 else 'lower'}"
+    count, noun = several(abs(key), "semitone").split()
+    number = dict(enumerate(words.split())).get(abs(key), count)
+    return f", {number} {noun} {'higher' if key > 0 else 'lower'}"
 
 
 def _likeness(novelty: Novelty) -> str:

@@ -20,11 +20,11 @@ from distill.codes.sequences import (
     pad_batch,
 )
 from distill.novelty.memorization import (
-    JUDGED_LEVELS,
-    MOST_PERPLEXITY,
+    COARSE_LEVELS,
+    MAX_PERPLEXITY,
     Memorization,
-    alike_recordings,
-    judged,
+    deciding_perplexity,
+    near_duplicates,
 )
 from distill.params import PriorConfig
 from distill.prior.base import Prior
@@ -184,7 +184,7 @@ class PriorTask(Task[BatchShare]):
                 float(nats[others].sum() / tokens[others].sum())
             ),
             "val_coarse_perplexity": _perplexity(
-                fmean(levels[level] for level in others[:JUDGED_LEVELS])
+                fmean(levels[level] for level in others[:COARSE_LEVELS])
             ),
         }
         for level, value in enumerate(levels):
@@ -217,12 +217,12 @@ class PriorTask(Task[BatchShare]):
 
     @cached_property
     def alike(self) -> tuple[int, int]:
-        """See `alike_recordings`."""
+        """See `near_duplicates`."""
         train, held_out = (
             [recording.codes for recording in side]
             for side in (self.data.train, self.data.held_out)
         )
-        return alike_recordings(train, held_out, self.data.codes.layout)
+        return near_duplicates(train, held_out, self.data.codes.layout)
 
     def check_memorization(self, metrics: Mapping[str, float]) -> Memorization:
         """Judge from the metrics of `validate` whether the prior memorises; if so, also look for near-duplicates."""
@@ -231,12 +231,14 @@ class PriorTask(Task[BatchShare]):
             metrics["val_perplexity_without_tones"],
             metrics["val_coarse_perplexity"],
         )
-        perplexity, threshold = judged(without_tones, coarse, self.config.memorization_perplexity)
+        perplexity, threshold = deciding_perplexity(
+            without_tones, coarse, self.config.memorization_perplexity
+        )
         is_memorizing = perplexity < threshold
         alike, compared = self.alike if is_memorizing else (None, None)
         return Memorization(
             was_memorizing=is_memorizing,
-            val_perplexity=min(perplexity, MOST_PERPLEXITY),
+            val_perplexity=min(perplexity, MAX_PERPLEXITY),
             threshold=threshold,
             codebook_size=round(
                 geometric_mean(sizes[level] for level in data.codes.layout.spectral)

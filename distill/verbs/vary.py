@@ -139,7 +139,7 @@ def vary(context: "GenerationContext", settings: VarySettings) -> "Varied":
         output=output,
         seed=seed,
         strength=strength,
-        untrained=context.untrained,
+        one_shot_remark=context.one_shot_remark,
         tuning=tuning,
     )
 

@@ -42,7 +42,7 @@ LAYERS = (
     ("distill/pipeline/",),
     ("distill/cluster.py",),
     ("distill/api.py",),
-    ("distill/untrained.py",),
+    ("distill/one_shot.py",),
     ("distill/ui/",),
     ("distill/cli/", "distill/__main__.py"),
     ("stages/",),

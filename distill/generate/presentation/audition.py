@@ -37,7 +37,7 @@ from distill.generate.selection.faults import FaultReport
 from distill.generate.selection.rejection import GeneratedSound
 from distill.novelty.reference import Reference, evenly
 from distill.novelty.report import report_on
-from distill.novelty.scores import MOST_DECODED
+from distill.novelty.scores import MAX_DECODED
 from distill.novelty.verdict import Novelty
 from distill.params import AuditionConfig
 from distill.seeds import Stream, derive_seed
@@ -187,7 +187,7 @@ def _held_out(
     }
     begins = [(entry, trained.get(entry.path, 0)) for entry in corpus.entries]
     for entry, start in evenly(
-        [(entry, start) for entry, start in begins if start < entry.samples], MOST_DECODED
+        [(entry, start) for entry, start in begins if start < entry.samples], MAX_DECODED
     ):
         samples = waveform(corpus, entry, start, min(entry.samples - start, longest)).numpy()
         yield samples, corpus.side_info(entry).cut(start / rate, len(samples) / rate).in_mono

@@ -371,7 +371,7 @@ class Varied(Result):
     KIND, REDRAWN = "take", "equal"
 
     strength: float
-    untrained: str = ""  # sentence if the model is one-shot, made without training
+    one_shot_remark: str = ""  # sentence if the model is one-shot, made without training
 
     @property
     def similarity(self) -> list[Similarity]:
@@ -393,7 +393,7 @@ class Varied(Result):
 
     def _together(self) -> Json:
         about = {"strength": self.strength, "equal": self.equal}
-        return {**about, "untrained": self.untrained} if self.untrained else about
+        return {**about, "untrained": self.one_shot_remark} if self.one_shot_remark else about
 
     def _lines(self) -> list[str]:
         lines = [
@@ -405,8 +405,8 @@ class Varied(Result):
                 f"{several(self.equal, 'take')} the same as the recording or another take; "
                 "a higher strength changes more"
             )
-        if self.untrained:
-            lines.append(self.untrained)
+        if self.one_shot_remark:
+            lines.append(self.one_shot_remark)
         elif None in self.novelty:
             lines.append(UNKNOWN)
         return lines

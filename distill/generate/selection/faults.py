@@ -24,7 +24,7 @@ from distill.codec.envelope import LOG_FLOOR
 from distill.codec.model import VQVAE
 from distill.codec.scales import mel_centres
 from distill.novelty.reference import LIMITS, Doubles, Reference, evenly
-from distill.novelty.reference import MOST_FRAMES as HELD_OUT_FRAMES
+from distill.novelty.reference import MAX_FRAMES as HELD_OUT_FRAMES
 from distill.novelty.spectra import band_levels
 from distill.text import several
 

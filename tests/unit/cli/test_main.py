@@ -638,7 +638,7 @@ def test_a_kit_is_made_replaced_with_the_flag_and_warns_of_places_that_stay_empt
     assert not Path("kit/kit.dspreset").exists()
 
     calls = itertools.count()  # after two drafts and a take all are silent, until all attempts are spent
-    monkeypatch.setattr("distill.kit.draw.is_silent", lambda *_: next(calls) >= 3)
+    monkeypatch.setattr("distill.kit.generate.is_silent", lambda *_: next(calls) >= 3)
     done = shell(*KIT, "--per-label", "9", "--label", "bell", "--replace")
     missing = json.loads(Path("kit/kit.json").read_text(encoding="utf-8"))["missing"]
     line = f"bell: {9 - missing} of 9 sounds; refused draws: "

@@ -9,20 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.errors import ParamsError
-from distill.kit.kit import (
-    KitGroup,
-    KitSound,
-    Place,
-    assign_keys,
-    dspreset_bytes,
-    file_word,
-    held,
-    held_by,
-    key_ranges,
-    read_keys,
-    sfz_bytes,
-)
+from distill.kit.keys import Place, assign_keys, key_ranges, read_keys
+from distill.kit.kit import KitGroup, KitSound, held, held_by
 from distill.kit.loops import Loop
+from distill.kit.presets import dspreset_bytes, file_word, sfz_bytes
 from distill.notes import KEYS
 from distill.text import one_line
 

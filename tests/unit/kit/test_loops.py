@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from distill.kit.loops import LEAST_SECONDS, STEADY, Loop, looped, looped_alike
+from distill.kit.loops import MIN_SECONDS, STEADY, Loop, looped, looped_alike
 from unit.kit.tones import tone
 
 RATE = 16_000
@@ -35,7 +35,7 @@ def test_a_steady_sound_is_held_without_a_click(key: float, kind: str) -> None:
     mixed, loop = looped(sound, sound, RATE, len(sound))
     assert loop is not None
     assert loop.correlation >= STEADY.correlation
-    assert loop.end - loop.start >= LEAST_SECONDS * RATE
+    assert loop.end - loop.start >= MIN_SECONDS * RATE
     assert len(mixed) == len(sound)
     played = held(mixed, loop, 5.0)
     # Steps and bends across the seams, and past the end of the loop, are such as the sound has anyway.

@@ -12,23 +12,19 @@ import soundfile
 
 import distill
 from distill.api import Model
+from distill.audio.measure import level_db
 from distill.audio.write import write_audio
 from distill.codec.model import VQVAE
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.context import GenerationContext
 from distill.generate.selection.rejection import MAX_DRAFTS, GeneratedSound
-from distill.kit.draw import OCTAVE_DB, KitGenerator, distances, is_silent, spectral_clusters
+from distill.kit.clusters import OCTAVE_DB, distances, spectral_clusters
+from distill.kit.finish import FADE_SECONDS, LEAD_SECONDS, PEAK_DB, at_one_level, finish
+from distill.kit.folder import kit_folder
+from distill.kit.generate import ClusterKit, Step, is_silent
+from distill.kit.instrument import kit_generator
 from distill.kit.kit import Kit, KitGroup, KitSound
-from distill.kit.make import (
-    FADE_SECONDS,
-    LEAD_SECONDS,
-    PEAK_DB,
-    at_one_level,
-    finish,
-    kit_folder,
-    level_db,
-    write_picture,
-)
+from distill.kit.make import write_picture
 from distill.kit.settings import KitSettings
 from distill.model_file.build import measured
 from distill.novelty.reference import make_reference
@@ -129,8 +125,8 @@ def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> 
         names = [f"{number}.wav" for number in range(len(known))]
         reference = measured(make_reference(names, known, others), codec) if known else None
         settings = KitSettings(out="kit", seconds=0.3, seed=0, allow_copies=allow_copies)
-        sounds, missing, refused = KitGenerator(GenerationContext(codec, prior, reference), settings).draw(
-            0, count, 0, count, ""
+        sounds, missing, refused = ClusterKit(GenerationContext(codec, prior, reference), settings, {}).drafts(
+            0, count, Step(0, count, "")
         )
         assert len(sounds) + missing == count
         assert not known or allow_copies == any(sound.novelty.verdict == "copy" for sound in sounds if sound.novelty)
@@ -170,7 +166,7 @@ def test_a_label_without_a_sound_is_said_and_the_others_are_made(
 ) -> None:
     """Of two layers, too."""
     calls = itertools.count()  # of the four drafts of the first label none can be used
-    monkeypatch.setattr("distill.kit.draw.is_silent", lambda *_: next(calls) < 4 * MAX_DRAFTS)
+    monkeypatch.setattr("distill.kit.generate.is_silent", lambda *_: next(calls) < 4 * MAX_DRAFTS)
     kit = model.kit(tmp_path / "kit", labels=["kick", "snare"], per_label=2, velocity_layers=2, seconds=0.1, seed=1)
     assert [(group.label, len(group.sounds)) for group in kit.groups] == [("drum/kick", 0), ("drum/snare", 2)]
     assert kit.missing_lines == ["drum/kick: 0 of 2 sounds; refused draws: 80 silent"]
@@ -257,23 +253,24 @@ def test_sounds_of_an_instrument_have_one_level_and_the_loudest_peak_that_all_ca
 
 def test_the_sounds_of_a_key_are_takes_of_one_draft(model: Model) -> None:
     """They are as long, most of their codes are equal, and no two are the same; without labels, too."""
-    drawing = KitGenerator(model.context, KitSettings(out="kit", labels=["kick", "../x"], seconds=0.3, seed=2))
-    for (group,) in drawing.instruments():
-        first, *takes = (sound.codes for sound in group.drawn.sounds)
+    settings = KitSettings(out="kit", labels=["kick", "../x"], seconds=0.3, seed=2)
+    for (group,) in kit_generator(model.context, settings).instruments():
+        first, *takes = (sound.codes for sound in group.generated.sounds)
         assert len(takes) == 3
         assert len({first.tobytes(), *(take.tobytes() for take in takes)}) == 4
         for take in takes:
             assert take.shape == first.shape
             assert (take == first).mean() > 0.5
-    (loose,) = (sound.codes for sound in drawing.draw(1, 1, 0, 1, "", layer=9).sounds)
+    other = kit_generator(model.context, settings.model_copy(update={"seed": 3}))
+    (loose,) = (sound.codes for sound in other.drafts(1, 1, Step(0, 1, "")).sounds)
     frames = min(len(loose), len(first))
     assert (loose[:frames] == first[:frames]).mean() < 0.3
 
 
 def test_layers_are_drafts_that_are_alike_from_soft_to_loud(model: Model) -> None:
     settings = KitSettings(out="kit", labels=["kick"], seconds=0.3, seed=2, per_label=5, velocity_layers=2)
-    ((group,),) = KitGenerator(model.context, settings).instruments()
-    codes = [sound.codes for sound in group.drawn.sounds]
+    ((group,),) = kit_generator(model.context, settings).instruments()
+    codes = [sound.codes for sound in group.generated.sounds]
     alike = [[(one == other).mean() > 0.5 for other in codes if one.shape == other.shape] for one in codes]
     assert [sum(own) for own in alike] == [2, 2, 3, 3, 3]
     assert codes[0][:, 0].max() <= codes[2][:, 0].max()

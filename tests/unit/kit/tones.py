@@ -23,7 +23,8 @@ from distill.generate.selection.rejection import (
     RejectionCriterion,
     generate_until_accepted,
 )
-from distill.kit import draw as kit_draw
+from distill.kit import generate as kit_generate
+from distill.kit import instrument
 from distill.kit.kit import Kit
 from distill.kit.make import make_kit
 from distill.kit.settings import KitSettings
@@ -95,8 +96,8 @@ def make_instrument(
             made.append((tone(pitch + off[round(pitch)], 1.5, rate, **{**tones, **noise}),) * 2)
         return made
 
-    monkeypatch.setattr(kit_draw, "generate_sounds", generate)
-    monkeypatch.setattr(kit_draw, "decoded_sounds", decode)
+    monkeypatch.setattr(kit_generate, "generate_sounds", generate)
+    monkeypatch.setattr(instrument, "decoded_sounds", decode)
     context = GenerationContext(codec, None, path=Path("flute.distill"))
     measure = PitchMeter(codec.spectrogram)
     vars(context)["tuner"] = SimpleNamespace(

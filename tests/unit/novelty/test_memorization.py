@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from distill.codec.layout import NOTES, TUNINGS, FrameLayout
-from distill.novelty.memorization import Memorization, alike_recordings, check_memorization, judged
+from distill.novelty.memorization import Memorization, check_memorization, deciding_perplexity, near_duplicates
 from distill.params import get_adaptive_prior_config
 from distill.training.events import HOW_TO_STOP
 
@@ -25,7 +25,9 @@ def test_corpora_that_are_learnt_by_heart_are_told_from_others() -> None:
         rows = list(csv.DictReader(file))
     for row in rows:
         threshold = get_adaptive_prior_config(int(row["recordings"])).memorization_perplexity
-        perplexity, threshold = judged(float(row["perplexity"]), float(row["of three coarse levels"]), threshold)
+        perplexity, threshold = deciding_perplexity(
+            float(row["perplexity"]), float(row["of three coarse levels"]), threshold
+        )
         assert (perplexity < threshold) is (row["memorised"] == "yes"), row
         assert row["warns"] == row["memorised"]
     cases = Counter((row["levels"], row["memorised"]) for row in rows)
@@ -56,7 +58,7 @@ def test_near_duplicates_are_found_at_any_lag() -> None:
     part = train[1][7:30].copy()
     part[:, 5:] = rng.integers(0, 64, (23, 1))  # finer levels differ, as they do in another format
     part[::5, 0] = 1
-    assert alike_recordings(train, [part, rng.integers(0, 64, (23, 6))], FrameLayout((64,) * 6)) == (1, 2)
+    assert near_duplicates(train, [part, rng.integers(0, 64, (23, 6))], FrameLayout((64,) * 6)) == (1, 2)
 
 
 def test_equal_notes_make_no_near_duplicates_and_other_notes_hide_none() -> None:
@@ -65,4 +67,4 @@ def test_equal_notes_make_no_near_duplicates_and_other_notes_hide_none() -> None
     other_key, same_notes = train.copy(), train.copy()
     other_key[:, 1:4] = rng.integers(0, 16, (40, 3))
     same_notes[:, [0, 4, 5]] = rng.integers(0, 64, (40, 3))
-    assert alike_recordings(recording, [other_key, same_notes], FrameLayout((71, NOTES, TUNINGS, 97, 64, 64))) == (1, 2)
+    assert near_duplicates(recording, [other_key, same_notes], FrameLayout((71, NOTES, TUNINGS, 97, 64, 64))) == (1, 2)

@@ -9,19 +9,18 @@ from distill.audio.image import BANDS
 from distill.audio.noise_floor import TYPICAL
 from distill.audio.side_info import ARRAYS, UNKNOWN, SideInfo
 from distill.novelty.reference import (
-    FAULTS,
-    HEARD,
+    COLUMNS,
     LIMITS,
+    MAX_FRAMES,
+    MAX_HELD_OUT,
     MEASURES,
-    MOST_FRAMES,
-    MOST_HELD_OUT,
     SCORES,
-    STATISTICS,
     Reference,
     make_reference,
     read_reference,
 )
 
+HEARD, STATISTICS, FAULTS = (COLUMNS[name] for name in ("heard", "training_statistics", "faults"))
 RNG = np.random.default_rng(0)
 
 
@@ -66,11 +65,11 @@ def test_names_are_one_line_each() -> None:
 
 
 def test_of_many_and_long_held_out_recordings_a_part_is_kept() -> None:
-    held_out = [np.full((MOST_FRAMES + 5, 3), number % 8) for number in range(3 * MOST_HELD_OUT + 1)]
+    held_out = [np.full((MAX_FRAMES + 5, 3), number % 8) for number in range(3 * MAX_HELD_OUT + 1)]
     made = make_reference(["a"], [held_out[0]], held_out)
-    assert MOST_HELD_OUT / 2 <= len(made.held_out) <= MOST_HELD_OUT
-    assert {len(one) for one in made.held_out} == {MOST_FRAMES}
-    assert len(made.codes[0]) == MOST_FRAMES + 5
+    assert MAX_HELD_OUT / 2 <= len(made.held_out) <= MAX_HELD_OUT
+    assert {len(one) for one in made.held_out} == {MAX_FRAMES}
+    assert len(made.codes[0]) == MAX_FRAMES + 5
 
 
 def test_side_information_is_that_of_recordings_by_name() -> None:

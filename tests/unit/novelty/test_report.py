@@ -8,7 +8,7 @@ import torch
 
 from distill.audio.partials import find_partials, steadiness
 from distill.codec.streaming import decode
-from distill.novelty.reference import HEARD, MOST_FRAMES, make_reference
+from distill.novelty.reference import COLUMNS, MAX_FRAMES, make_reference
 from distill.novelty.report import diversity, report_on
 from distill.novelty.scores import sound_statistics, with_scores, with_sound
 from distill.novelty.verdict import NoveltyScorer
@@ -42,7 +42,7 @@ def test_held_out_recordings_sound_as_the_reference_says_unless_they_are_cut() -
     codes = [any_codes(frames, rng) for frames in (50, 40, 60, 30, 45, 55)]
     made = make_reference([str(number) for number in range(6)], codes, codes[::-1])
     kept = with_sound(with_scores(made, codec), codec)
-    changed = replace(kept, heard=np.ones((6, HEARD)), held_out_statistics=1 + kept.held_out_statistics)
+    changed = replace(kept, heard=np.ones((6, COLUMNS["heard"])), held_out_statistics=1 + kept.held_out_statistics)
     judges = [NoveltyScorer(reference, codec) for reference in (kept, changed)]
     novelty = judges[0](codes)
     whole, told = (report_on(scorer, codes, [1.0] * 6, novelty, 0) for scorer in judges)
@@ -50,7 +50,7 @@ def test_held_out_recordings_sound_as_the_reference_says_unless_they_are_cut() -
     assert whole.tonal_rate_held_out == whole.tonal_rate < 1.0
     assert (told.tonal_rate_held_out, told.motion_held_out["flatness"].value) == (1.0, 1.0)
     assert (told.tonal_rate, told.motion) == (whole.tonal_rate, whole.motion)
-    cut, cut_again = (report_on(scorer, codes, [1.0] * 6, novelty, 0, most_frames=20) for scorer in judges)
+    cut, cut_again = (report_on(scorer, codes, [1.0] * 6, novelty, 0, max_frames=20) for scorer in judges)
     assert cut.motion_held_out == cut_again.motion_held_out == cut.motion != whole.motion
     assert told.diversity != whole.diversity
     assert cut.diversity == cut_again.diversity != whole.diversity
@@ -69,7 +69,7 @@ def test_the_report_counts_verdicts_and_says_what_sounds_are_like() -> None:
     assert (made.sounds, [made.new, made.close, made.copies]) == (12, counts)
     assert counts[2] >= 3
     assert made.mean_percentile_codes == pytest.approx(np.mean([one.codes.percentile for one in novelty]))
-    longest = MOST_FRAMES / codec.spectrogram.frame_rate
+    longest = MAX_FRAMES / codec.spectrogram.frame_rate
     assert (made.seconds, made.mean_seconds) == (pytest.approx(104.5), pytest.approx((5.5 + longest) / 12))
     some = replace(made, mean_percentile_codes=0.01, mean_percentile_spectra=0.6)
     assert (

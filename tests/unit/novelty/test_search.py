@@ -14,8 +14,8 @@ from distill.novelty import spectra as novelty_spectra
 from distill.novelty.search import EXHAUSTIVE, CodeIndex, edit_distance
 from distill.novelty.spectra import (
     BANDS,
+    BATCH_FRAMES,
     KEYS,
-    MOST_FRAMES,
     NOWHERE,
     UNLIKE_DB,
     CodeSpectra,
@@ -189,11 +189,11 @@ def test_codes_stand_for_what_the_codec_makes_of_them(codec: VQVAE) -> None:
 def test_spectra_of_many_recordings_are_those_of_each_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """In pieces, too, and in a file, where there are many."""
     spectra = CodeSpectra(tiny_codec())
-    recordings = [any_codes(frames, RNG) for frames in (1, 2, 700, 3, MOST_FRAMES + 5, 40)]
+    recordings = [any_codes(frames, RNG) for frames in (1, 2, 700, 3, BATCH_FRAMES + 5, 40)]
     alone = np.concatenate([spectra(codes) for codes in recordings])
     np.testing.assert_array_equal(spectra.joined(recordings), alone)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    for name, value in (("MOST_FRAMES", 13), ("MOST_IN_MEMORY", 1000)):
+    for name, value in (("BATCH_FRAMES", 13), ("MAX_IN_MEMORY", 1000)):
         monkeypatch.setattr(novelty_spectra, name, value)
     kept = spectra.joined(recordings)
     assert isinstance(kept, np.memmap)

@@ -5,7 +5,7 @@ import pytest
 
 from distill.codec.layout import ATOM, NOTE
 from distill.codec.model import VQVAE
-from distill.novelty.reference import MOST_FRAMES, make_reference, rows
+from distill.novelty.reference import MAX_FRAMES, make_reference, rows
 from distill.novelty.scores import Score, with_scores
 from distill.novelty.search import Match
 from distill.novelty.spectra import NOWHERE
@@ -70,11 +70,11 @@ def test_new_sounds_are_not_called_copies(scorer: NoveltyScorer) -> None:
 def test_a_copied_half_is_a_copy_and_located_in_a_long_sound(
     scorer: NoveltyScorer, training: list[np.ndarray], codec: VQVAE
 ) -> None:
-    half, (long,) = np.concatenate([training[3][:30], *sounds(1, 20)]), sounds(1, 2 * MOST_FRAMES)
+    half, (long,) = np.concatenate([training[3][:30], *sounds(1, 20)]), sounds(1, 2 * MAX_FRAMES)
     assert [one.verdict for one in scorer([half, long])] == ["copy", "new"]
-    long[MOST_FRAMES:] = np.tile(training[7], (8, 1))[:MOST_FRAMES]
+    long[MAX_FRAMES:] = np.tile(training[7], (8, 1))[:MAX_FRAMES]
     (found,) = scorer([long])
-    assert found.passage_seconds == pytest.approx(MOST_FRAMES / codec.spectrogram.frame_rate)
+    assert found.passage_seconds == pytest.approx(MAX_FRAMES / codec.spectrogram.frame_rate)
     assert found.codes.nearest == "r7"
 
 

@@ -80,7 +80,7 @@ class ModelOfOne(Model):
             path=path,
             strength=COARSE_FROM,  # maximum strength that keeps tones and coarse spectra
             single=Recorded(self.recording, self.codes, self.own_side_info, self.own_rate),
-            untrained=(
+            one_shot_remark=(
                 f"made from {path.name} alone with the shipped weights; nothing was trained: takes are compared with this "
                 "recording alone, and are meant to be near it"
             ),

@@ -14,8 +14,8 @@ from distill.codec.tones.meter import PitchMeter
 from distill.errors import ArtifactError, AudioError, AudioWarning, ParamsError
 from distill.generate.context import GenerationContext
 from distill.generate.selection.rejection import GeneratedSound
-from distill.kit import draw
-from distill.untrained import ModelOfOne
+from distill.kit import generate, instrument
+from distill.one_shot import ModelOfOne
 
 RATE = 22_050
 MADE_OF = (
@@ -150,7 +150,7 @@ def test_notes_that_a_recording_does_not_hold_are_said_before_takes_are_made(
     of_note: ModelOfOne, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others are made; where it holds none, nothing is, and its own note is on one key."""
-    at_notes, said = draw.at_notes, list[str]()
+    at_notes, said = instrument.at_notes, list[str]()
 
     def held(notes: set[int]) -> None:
         def at_some(
@@ -158,7 +158,7 @@ def test_notes_that_a_recording_does_not_hold_are_said_before_takes_are_made(
         ) -> dict[int, GeneratedSound]:
             return at_notes(context, voice, sorted(notes & {*keys}), *more)
 
-        monkeypatch.setattr(draw, "at_notes", at_some)
+        monkeypatch.setattr(instrument, "at_notes", at_some)
 
     def progress(_: int, __: int, text: str) -> None:
         said.append(text)
@@ -189,7 +189,7 @@ def test_notes_that_a_recording_does_not_hold_are_said_before_takes_are_made(
 def test_where_all_takes_at_notes_are_silent_no_kit_is_made(
     of_note: ModelOfOne, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(draw, "is_silent", lambda *_: True)
+    monkeypatch.setattr(generate, "is_silent", lambda *_: True)
     with pytest.raises(
         ArtifactError,
         match=r"glass\.wav: expected sounds for the kit, found none among 40 drafts \(40 silent\); choose",
