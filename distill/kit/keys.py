@@ -87,6 +87,6 @@ def key_ranges(notes: Sequence[int]) -> dict[int, tuple[int, int]]:
 
     A key plays the nearest note, or the higher of two nearest notes.
     """
-    firsts = [KEYS[0], *((low + high + 1) // 2 for low, high in pairwise(notes))]
-    lasts = [*(first - 1 for first in firsts[1:]), KEYS[-1]]
-    return dict(zip(notes, zip(firsts, lasts, strict=True), strict=True))
+    middles = [(low + high + 1) // 2 for low, high in pairwise(notes)]
+    edges = [KEYS[0], *middles, KEYS[-1] + 1]
+    return {note: (edges[i], edges[i + 1] - 1) for i, note in enumerate(notes)}
