@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, MAX_LOG_GAIN, mask_gaps
-from distill.codec.spectral import MAX_LOG_MEL, SpectrogramConfig, mel_filterbank
+from distill.codec.spectral import MAX_LOG_MEL, SpectrogramConfig, band_position, mel_filterbank
 from distill.codec.steady import steady
-from distill.codec.tones.layer import Tones, band_position
+from distill.codec.tones.layer import Tones
 from distill.codec.tones.lobes import partials_spectrum
 from distill.seeds import STEP, mix
 
 KERNEL_SIZE = 7  # of convolutions
-MAX_LOG_MAGNITUDE = (
-    7.0  # e^7 is far above any bin of a full-scale sound; prevents overflow
-)
+MAX_LOG_MAGNITUDE = 7.0  # e^7 is far above any bin of a full-scale sound; prevents overflow
 # Averages of learnt gains on tones, and on low tones: hops to each side, and the largest difference.
 STEADY, LOW_STEADY = (4, 0.3), (8, 2.0)
 TABLE_SAMPLES = 1 << 17  # length of the noise table

@@ -22,7 +22,10 @@ from distill.codec.layout import FrameLayout
 from distill.codec.quantizer import QUANTIZERS
 from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig
 from distill.codec.tones.analysis import PitchAnalysis
-from distill.codec.tones.layer import Combs, ToneLayer, Tones, atoms_of
+from distill.codec.tones.codes import atoms_of
+from distill.codec.tones.combs import Combs
+from distill.codec.tones.layer import ToneLayer, Tones
+from distill.codec.tones.vectors import tone_vectors
 from distill.params import (
     CodebookSize,
     CodecLayers,
@@ -238,7 +241,7 @@ class VQVAE(nn.Module):
     def code_vectors(self) -> list[Tensor]:
         """Vectors `[V, n]` of each level's codes, on the CPU; similar sounds have near vectors."""
         loudness, *shapes = [level.codewords.cpu() for level in self.quantizer.levels()]
-        return [loudness, *self.tone.vectors(), *shapes]
+        return [loudness, *tone_vectors(self.tone), *shapes]
 
     def with_tones(
         self,

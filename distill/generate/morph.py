@@ -15,7 +15,7 @@ from torch import Tensor
 
 from distill.codec.layout import NOTE, NOTES, SHAPE, TUNINGS
 from distill.codec.model import VQVAE
-from distill.codec.tones.layer import note_and_tuning
+from distill.codec.tones.codes import note_and_tuning
 from distill.codes.store import Codes
 from distill.generate.context import GenerationContext, Recorded
 from distill.generate.rejection import Drafts, Emit, GeneratedSound

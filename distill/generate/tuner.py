@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from distill.codec.layout import ATOM, LOUDNESS_STEP, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.model import VQVAE
 from distill.codec.scales import semitones
-from distill.codec.tones.layer import FLOORS, START, ToneLayer, steps_of
+from distill.codec.tones.codes import FLOORS, steps_of
+from distill.codec.tones.contour import START
+from distill.codec.tones.layer import ToneLayer
 from distill.codec.tones.meter import LEAST_SHARE, PitchMeter
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError

@@ -25,17 +25,10 @@ from distill.codec.scales import (
     octaves,
     semitones,
 )
-from distill.codec.spectral import SpectrogramConfig
-from distill.codec.tones.layer import (
-    FLOORS,
-    HIGHEST,
-    LOWEST,
-    Combs,
-    ToneLayer,
-    band_position,
-    noise_share,
-    note_and_tuning,
-)
+from distill.codec.spectral import SpectrogramConfig, band_position
+from distill.codec.tones.codes import FLOORS, note_and_tuning
+from distill.codec.tones.combs import Combs, noise_share
+from distill.codec.tones.layer import HIGHEST, LOWEST, ToneLayer
 from distill.codec.tones.periods import BASSES, VOICES, PeriodAnalysis
 from distill.codec.tones.phase import FRAMES, PhaseFit
 
@@ -265,7 +258,9 @@ class PitchAnalysis(nn.Module):
         codes = self.phases(layer, audio, self.margin, codes, inside)
         combs = layer.combs(codes)
         noise = Noise(*(part.unflatten(0, (batch, frames)) for part in noise))
-        return self.with_floors(codes, log_mel - layer.coarse_patterns(combs), noise, inside), combs
+        return self.with_floors(
+            codes, log_mel - layer.comb_bands.coarse_patterns(combs), noise, inside
+        ), combs
 
     def candidates(self, layer: ToneLayer, peaks: Peaks, evidence: Evidence) -> Candidates:
         """Best candidates of each frame by its spectrum.

@@ -17,16 +17,9 @@ from torch import Tensor, nn
 from distill.codec.layout import NOTES, TUNINGS
 from distill.codec.scales import hertz, octaves, semitones
 from distill.codec.spectral import SpectrogramConfig
-from distill.codec.tones.layer import (
-    FALL,
-    FALL_FRAMES,
-    GLIDE,
-    LOW,
-    SINE,
-    ToneLayer,
-    by_hop,
-    note_and_tuning,
-)
+from distill.codec.tones.codes import note_and_tuning
+from distill.codec.tones.contour import FALL, FALL_FRAMES, GLIDE, LOW, SINE, by_hop, glides
+from distill.codec.tones.layer import ToneLayer
 
 FRAMES = FALL_FRAMES + 1  # of an onset, over which pitches are fitted
 LOWEST, HIGHEST = 20.0, 400.0  # Hz: range of the filter that isolates a partial
@@ -35,9 +28,7 @@ POINTS, FITTED_POINTS = (
     4,
 )  # per hop: measured phases, and their means, which are fitted
 REACH_SECONDS = 0.012  # half the length of that filter
-MOST_RATIO = (
-    3.0  # of partial to pitch: the phases of higher partials are coded too coarsely
-)
+MOST_RATIO = 3.0  # of partial to pitch: the phases of higher partials are coded too coarsely
 MOST_APART = 1.0  # octaves between that partial and the measured frequency
 LARGEST_ERROR = 0.15  # cycles, root mean square: a fit with a larger error is rejected
 STIFFNESS, TRUST = (
@@ -104,13 +95,15 @@ class PhaseFit(nn.Module):
         """
         pitch = layer.pitches(codes)  # [B, F]
         pitch = pitch if inside is None else pitch.where(inside > 0, math.nan)
-        glides, begins = layer.glides(pitch)
-        begins &= (pitch < LOW) & nn.functional.pad(glides, (0, 1))  # and lasts at least two frames
+        gliding, begins = glides(pitch)
+        begins &= (pitch < LOW) & nn.functional.pad(
+            gliding, (0, 1)
+        )  # and lasts at least two frames
         if not begins.any():
             return codes
         rows, firsts = begins.nonzero().unbind(1)
         frames = firsts[:, None] + torch.arange(FRAMES, device=firsts.device)
-        goes_on = nn.functional.pad(glides, (1, FRAMES))[rows[:, None], frames]
+        goes_on = nn.functional.pad(gliding, (1, FRAMES))[rows[:, None], frames]
         goes_on[:, 0] = True
         there = goes_on.long().cumprod(dim=1).bool()  # [S, J]
         phases, power = self._followed(audio, rows, margin + firsts * self.config.samples_per_frame)

@@ -10,7 +10,7 @@ import torch
 from distill.codec.layout import ATOM, NOTE, NOTES, TUNING, TUNINGS
 from distill.codec.streaming import encode_each
 from distill.codec.tones.atoms import PartialSet, set_partials, shipped_sets
-from distill.codec.tones.layer import FLOORS
+from distill.codec.tones.codes import FLOORS
 from distill.codec.tones.meter import PitchMeter
 from distill.errors import ArtifactError, ParamsError
 from distill.generate.context import GenerationContext

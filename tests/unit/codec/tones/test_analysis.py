@@ -12,7 +12,7 @@ from distill.codec.model import VQVAE
 from distill.codec.streaming import decode
 from distill.codec.tones.analysis import CANDIDATES, CHANGE, JUMP, ONSET, REACH, SLOPE, Candidates, best_path
 from distill.codec.tones.atoms import CHORDS, shipped_sets
-from distill.codec.tones.layer import FLOORS
+from distill.codec.tones.codes import FLOORS
 from unit.codec.tonal import RATE, padded, sound_of, sweep, untrained
 
 SETS = shipped_sets()
