@@ -107,9 +107,7 @@ class CropSampler:
         self.batch_size, self.crop, self.seed = batch_size, crop, seed
         lengths = np.array([entry.samples for entry in entries], dtype=np.float64)
         self.steps_per_epoch = max(1, int(np.ceil(lengths.sum() / (batch_size * crop))))
-        weights = np.maximum(
-            lengths, crop * 0.25
-        )  # short recordings count as a quarter of a crop
+        weights = np.maximum(lengths, crop * 0.25)  # short recordings count as a quarter of a crop
         self.probabilities = weights / weights.sum()
 
     def batches(self, epoch: int, skip: int, share: slice = WHOLE) -> Iterator[Crops]:

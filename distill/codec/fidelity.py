@@ -24,9 +24,7 @@ from distill.codec.streaming import decode_each, encode_each
 
 ENVELOPE_SECONDS, ENVELOPE_HOP_SECONDS = 0.002, 0.0005
 ATTACK_LOW = 0.1  # of the envelope's peak
-FLOOR = (
-    1e-8  # -80 dB, relative to the energy of a sound or its loudest window
-)
+FLOOR = 1e-8  # -80 dB, relative to the energy of a sound or its loudest window
 MAX_SECONDS = 10.0  # maximum length measured in a recording
 PREFIX = "fidelity/"
 NAN = float("nan")
@@ -51,12 +49,9 @@ class Fidelity:
     level_db: float  # energy
     peak_db: float  # largest absolute sample
     envelope: float  # correlation of the envelopes
-    attack_ms: (
-        float  # time from a tenth to nine tenths of the envelope's peak, decoded minus original
-    )
-    pre_attack_db: (
-        float  # proportion of energy in the 50 ms before the original's attack
-    )
+    # Time from a tenth to nine tenths of the envelope's peak, decoded minus original.
+    attack_ms: float
+    pre_attack_db: float  # proportion of energy in the 50 ms before the original's attack
     treble_db: float  # energy above 6 kHz
     flutter_db: float  # deviation of the level from a line where the original is steady, decoded minus original
 

@@ -61,9 +61,7 @@ class LongSpectra(nn.Module):
             window = getattr(self, f"window_{size}")
             padded = nn.functional.pad(audio, (size // 2, size // 2))
             windows = padded.unfold(1, size, size // 4) * window
-            spectra.append(
-                (magnitudes(windows) * (4 / size) + 1e-4).log10()
-            )  # floor of -80 dB
+            spectra.append((magnitudes(windows) * (4 / size) + 1e-4).log10())  # floor of -80 dB
         return spectra
 
 
@@ -111,11 +109,8 @@ class DecoderLoss(nn.Module):
     def _envelope_error(self, audio: Tensor, reference: Tensor) -> Tensor:
         """Error of 2 ms envelopes: mean of absolute and squared error, relative to each sound's envelope."""
         estimate, target = (_amplitudes(x, self.envelope_window) for x in (audio, reference))
-        difference, quiet, largest = (
-            estimate - target,
-            1e-4,
-            10.0,
-        )  # floor and ceiling, for quiet sounds
+        # Floor and ceiling, for quiet sounds.
+        difference, quiet, largest = (estimate - target, 1e-4, 10.0)
         absolute = difference.abs().mean(dim=1) / target.mean(dim=1).clamp_min(quiet)
         squared = difference.square().mean(dim=1) / target.square().mean(dim=1).clamp_min(quiet**2)
         return (absolute.clamp_max(largest) + squared.clamp_max(largest)).mean() / 2

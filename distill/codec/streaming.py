@@ -27,17 +27,13 @@ from distill.codec.spectral import inside_mask
 from distill.codec.tones.layer import STEADY
 from distill.errors import AudioWarning
 
-CHUNK_FRAMES = (
-    512  # code frames processed at once, of one or several sounds: 11 s at 24 kHz
-)
+CHUNK_FRAMES = 512  # code frames processed at once, of one or several sounds: 11 s at 24 kHz
 MOST_PEAK = 2.0  # of samples after input gain: loudness codes would clip louder sounds by more than 1 or 2 dB
 GAP_FRAMES = REACH  # frames that codewords and averages of gains reach; convolutions over hops have a shorter reach
 
 T = TypeVar("T")
 
-Read = Callable[
-    [int, int], Tensor
-]  # returns samples from a start (inclusive) to a stop
+Read = Callable[[int, int], Tensor]  # returns samples from a start (inclusive) to a stop
 
 
 def within_full_scale(codec: VQVAE, samples: NDArray[np.float32], name: str) -> NDArray[np.float32]:
@@ -80,7 +76,8 @@ def _encode_from(codec: VQVAE, read: Read, samples: int, chunk_frames: int) -> T
             part[:, searched - first : until - first] for part in codec.analyse(piece)
         )
         found = codec.search(latents, tones, torch.arange(searched, until, device=latents.device))
-        if not start:  # allocate once: pieces kept between short-lived tensors would fragment memory
+        # Allocate once: pieces kept between short-lived tensors would fragment memory.
+        if not start:
             codes = found.new_empty(len(found), frames, found.shape[2])
         codes[:, start:stop] = found[:, start - searched : stop - searched]
     return codes

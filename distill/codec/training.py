@@ -258,9 +258,8 @@ class CodecTask(Task[Crops]):
         corpus, step = data.corpus, model.spectrogram.samples_per_frame
         crop = max(1, round(config.crop_seconds * corpus.sample_rate / step)) * step
         memory, on_cpu = free_memory(), fabric.device.type == "cpu"
-        most = memory // (
-            1350 * crop
-        )  # bytes of a sample in training: measured with batches of 60 and 120 seconds
+        # A sample takes 1350 bytes in training, measured with batches of 60 and 120 seconds.
+        most = memory // (1350 * crop)
         if config.batch_size < fabric.world_size:
             raise ParamsError(
                 f"vqvae.batch_size: expected at least {fabric.world_size}, a crop for each process, "
@@ -458,9 +457,8 @@ def write_previews(folder: Path, codec: VQVAE, data: CodecData) -> None:
     ):
         ((original, decoded),) = decoded_pairs(codec, data.corpus, [entry], seconds=5.0)
         for name, sound in (("original", original), ("best", decoded)):
-            peak = np.float32(
-                max(1.0, np.abs(sound).max(initial=0.0))
-            )  # softer where it would clip
+            # Softer where it would clip.
+            peak = np.float32(max(1.0, np.abs(sound).max(initial=0.0)))
             write_audio(folder / f"preview_{number}_{name}.wav", sound / peak, rate)
         rows = [(f"{entry.path}, held out", original), ("from codes", decoded)]
         write_spectrograms(folder / f"preview_{number}.png", rows, rate)

@@ -55,7 +55,10 @@ def by_hop(pitch: Tensor, gliding: Tensor, stack: int) -> Tensor:
 def held_lows(
     pitch: Tensor, frames: int = 2, semitones: float = 1.0, bass: float = 150.0
 ) -> Tensor:
-    """Rate pitches `[B, F]` as held low tones, 0 to 1: below `bass` Hz, and within `semitones` for `frames` each side."""
+    """Rate pitches `[B, F]` as held low tones, 0 to 1.
+
+    A held low tone is below `bass` Hz, and stays within `semitones` for `frames` to each side.
+    """
     near = nn.functional.pad(pitch, (frames, frames), value=torch.nan).unfold(1, 2 * frames + 1, 1)
     is_held = near.amax(dim=2) - near.amin(dim=2) < semitones  # False if any is NaN
     return ((2 - hertz_of(pitch) / (bass / 2)).clamp(0, 1).nan_to_num(0.0) * is_held).float()
