@@ -22,7 +22,7 @@ from scipy.signal import lfilter
 from benchmarks.arguments import refusals_said
 from distill.audio.image import mono
 from distill.codec.scales import hertz
-from distill.codec.tones.codes import PARTIALS
+from distill.codec.tones.layer import PARTIALS
 
 BANDS_PER_OCTAVE, LOWEST_HERTZ = 1.5, 50.0
 BESIDE = 16  # partials on each side of a cliff

@@ -21,6 +21,7 @@ from distill.codec.layout import LOUDNESS_RANGE
 from distill.codec.model import VQVAE, feature_weights
 from distill.codec.scales import mel_centres
 from distill.codec.spectral import SpectrogramConfig, spectrogram_config_for
+from distill.codec.tones.vectors import tone_vectors
 
 PATH = Path(__file__).parent / "pretrained" / "coordinates.safetensors"
 REFERENCE_RATE = 44_100  # Hz, sample rate of the reference bands
@@ -64,7 +65,7 @@ class SharedCoordinates:
         levels = torch.arange(len(spectra)).clamp_max(len(self.scales) - 1)
         weights = feature_weights(spectrogram_config_for(REFERENCE_RATE))
         coordinates = (spectra * weights) @ self.components / self.scales[levels][:, None]
-        return [loudness_coordinates(loudness), *codec.tone.vectors(), *coordinates]
+        return [loudness_coordinates(loudness), *tone_vectors(codec.tone), *coordinates]
 
 
 def codewords_of(codec: VQVAE) -> Tensor:

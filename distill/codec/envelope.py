@@ -14,17 +14,14 @@ from distill.codec.steady import steady
 LOG_FLOOR = 1e-5  # amplitude that counts as silent: -100 dB
 FRAME_SHARE = 0.3  # proportion of a frame's amplitude added to each step
 MATCHES = 3  # rounds that bring the decoder's envelope nearer to the coded envelope
-# 1.3 dB: smaller differences are ignored, since the coded envelope of steady sound wavers
+# 1.3 dB: smaller differences are ignored, since the coded envelope of steady sound wavers.
 DEAD_ZONE = 0.15
-STEADY_GAINS = (
-    16,
-    0.4,
-)  # average of gains on tones: steps to each side, and the largest difference
+# Average of gains on tones: steps to each side, and the largest difference.
+STEADY_GAINS = (16, 0.4)
 LOW_STEPS = 32  # average of gains on low tones: steps to each side, as long as a gap between sounds
-# Learnt gains per hop, every 0.33 ms; group size of a first average
+# Learnt gains per hop, every 0.33 ms; group size of a first average.
 GAIN_STEPS, GAINS_TOGETHER = 32, 4
-# 35 dB down, 6 dB up; larger boosts cause peaks in attacks
-MAX_LOG_GAIN, MAX_LOG_BOOST = 4.0, 0.7
+MAX_LOG_GAIN, MAX_LOG_BOOST = 4.0, 0.7  # 35 dB down, 6 dB up; larger boosts cause peaks in attacks
 LOG_TEN = math.log(10.0)
 
 

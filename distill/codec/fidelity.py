@@ -49,9 +49,8 @@ class Fidelity:
     level_db: float  # energy
     peak_db: float  # largest absolute sample
     envelope: float  # correlation of the envelopes
-    attack_ms: (
-        float  # time from a tenth to nine tenths of the envelope's peak, decoded minus original
-    )
+    # Time from a tenth to nine tenths of the envelope's peak, decoded minus original.
+    attack_ms: float
     pre_attack_db: float  # proportion of energy in the 50 ms before the original's attack
     treble_db: float  # energy above 6 kHz
     flutter_db: float  # deviation of the level from a line where the original is steady, decoded minus original

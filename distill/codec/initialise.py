@@ -237,9 +237,8 @@ def _view_features(
 
 def _synthetic_features(model: VQVAE, recorded: int, generator: torch.Generator) -> list[Tensor]:
     """Features `[F, features]` of synthetic sounds, `recorded` frames up to `MAX_SYNTHETIC_FRAMES`."""
-    from distill.audio.synthetic_sounds import (
-        synthetic_sound,
-    )  # SciPy's filters take a second to load
+    # SciPy's filters take a second to load.
+    from distill.audio.synthetic_sounds import synthetic_sound
 
     config = model.spectrogram
     sounds = min(recorded, MAX_SYNTHETIC_FRAMES) // SYNTHETIC_SOUND_FRAMES

@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:  # stages without networks import this module
     from torch import Tensor
 
-# Note 0 is no tone, the others are MIDI notes; fine pitch in sixteenths of a semitone
+# Note 0 is no tone, the others are MIDI notes; fine pitch in sixteenths of a semitone.
 NOTES, TUNINGS = 128, 16
 LOUDNESS_RANGE = (-5.0, 2.0)  # log10 amplitude, from silence to above full scale
 LOUDNESS_STEP = 0.1  # 2 dB: smaller steps would cost the prior more bits
-LOUDNESS_SIZE = 1 + round(
-    (LOUDNESS_RANGE[1] - LOUDNESS_RANGE[0]) / LOUDNESS_STEP
-)  # number of loudness codes
-# Levels of a tone, and the first spectral level, the coarsest
+# Number of loudness codes.
+LOUDNESS_SIZE = 1 + round((LOUDNESS_RANGE[1] - LOUDNESS_RANGE[0]) / LOUDNESS_STEP)
+# Levels of a tone, and the first spectral level, the coarsest.
 NOTE, TUNING, ATOM, SHAPE = 1, 2, 3, 4
 
 
 def level_names(levels: int) -> tuple[str, ...]:
     """Names of levels for people; metrics and files use `level_0`, …."""
-    shapes = (f"shape {number}" for number in range(1, levels - SHAPE + 1))
-    return ("loudness", "note", "tuning", "atom", *shapes)
+    spectral = (f"shape {number}" for number in range(1, levels - SHAPE + 1))
+    return ("loudness", "note", "tuning", "atom", *spectral)
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,14 @@ class FrameLayout:
         return range(NOTE, SHAPE)
 
     @property
-    def shapes(self) -> range:
+    def spectral_levels(self) -> range:
         """Indices of the spectral levels."""
         return range(SHAPE, len(self.codebook_sizes))
 
     @property
     def spectral(self) -> list[int]:
         """Indices of the loudness level and the spectral levels, coarsest first."""
-        return [0, *self.shapes]
+        return [0, *self.spectral_levels]
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -109,8 +109,8 @@ class DecoderLoss(nn.Module):
     def _envelope_error(self, audio: Tensor, reference: Tensor) -> Tensor:
         """Error of 2 ms envelopes: mean of absolute and squared error, relative to each sound's envelope."""
         estimate, target = (_amplitudes(x, self.envelope_window) for x in (audio, reference))
-        # Floor and ceiling, for quiet sounds
-        difference, quiet, largest = estimate - target, 1e-4, 10.0
+        # Floor and ceiling, for quiet sounds.
+        difference, quiet, largest = (estimate - target, 1e-4, 10.0)
         absolute = difference.abs().mean(dim=1) / target.mean(dim=1).clamp_min(quiet)
         squared = difference.square().mean(dim=1) / target.square().mean(dim=1).clamp_min(quiet**2)
         return (absolute.clamp_max(largest) + squared.clamp_max(largest)).mean() / 2

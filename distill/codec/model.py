@@ -23,7 +23,9 @@ from distill.codec.quantizer import QUANTIZERS
 from distill.codec.spectral import FrameFeatures, InverseSTFT, SpectrogramConfig
 from distill.codec.tones.analysis import PitchAnalysis
 from distill.codec.tones.codes import atoms_of
-from distill.codec.tones.layer import Combs, ToneLayer, Tones
+from distill.codec.tones.combs import Combs
+from distill.codec.tones.layer import ToneLayer, Tones
+from distill.codec.tones.vectors import tone_vectors
 from distill.params import (
     CodebookSize,
     CodecLayers,
@@ -34,9 +36,8 @@ from distill.params import (
     Settings,
 )
 
-CENTRE = (
-    -2.0
-)  # log10 mel amplitude subtracted from the networks' inputs, to centre them for any corpus
+# Log10 mel amplitude subtracted from the networks' inputs, to centre them for any corpus.
+CENTRE = -2.0
 
 
 class VQVAEArchitecture(Settings):
@@ -119,10 +120,10 @@ class VQVAE(nn.Module):
         self.encoder = nn.Linear(features, latent)
         nn.init.zeros_(self.encoder.weight)
         nn.init.zeros_(self.encoder.bias)
-        shapes = len(self.layout.shapes)
+        spectral_levels = len(self.layout.spectral_levels)
         quantizer = QUANTIZERS[architecture.quantizer]
         self.quantizer = quantizer(
-            latent, architecture.codebook_size, shapes, ema_decay, math.sqrt(features)
+            latent, architecture.codebook_size, spectral_levels, ema_decay, math.sqrt(features)
         )
         self.tone = ToneLayer(spectrogram, architecture.partial_sets)
         self.pitch = PitchAnalysis(spectrogram)
@@ -193,9 +194,8 @@ class VQVAE(nn.Module):
         """Latents `[..., D]` before quantisation of features `[..., features]`."""
         with torch.autocast(features.device.type, enabled=False):
             residual = self.encoder(features - CENTRE)
-            is_learnt = (
-                torch.arange(residual.shape[-1], device=residual.device) > 0
-            )  # the loudness has no residual
+            # The loudness has no residual.
+            is_learnt = torch.arange(residual.shape[-1], device=residual.device) > 0
             latents: Tensor = self.project(features) + residual * is_learnt
         return latents
 
@@ -238,8 +238,8 @@ class VQVAE(nn.Module):
 
     def code_vectors(self) -> list[Tensor]:
         """Vectors `[V, n]` of each level's codes, on the CPU; similar sounds have near vectors."""
-        loudness, *shapes = [level.codewords.cpu() for level in self.quantizer.levels()]
-        return [loudness, *self.tone.vectors(), *shapes]
+        loudness, *spectral = [level.codewords.cpu() for level in self.quantizer.levels()]
+        return [loudness, *tone_vectors(self.tone), *spectral]
 
     def with_tones(
         self,
@@ -294,9 +294,8 @@ class VQVAE(nn.Module):
             heard = (torch.maximum(log_mel, softest), torch.maximum(fine, softest), envelope)
             inputs = torch.cat([*heard, tones.bands], dim=2) - CENTRE
         hidden = self.decoder(inputs, inside)
-        with torch.autocast(
-            features.device.type, enabled=False
-        ):  # bf16 would round a phase to .01 cycles
+        # bf16 would round a phase to .01 cycles.
+        with torch.autocast(features.device.type, enabled=False):
             hops = (
                 positions[:, None] * stack + torch.arange(stack, device=positions.device)
             ).flatten()
@@ -328,8 +327,7 @@ class VQVAE(nn.Module):
 def feature_weights(spectrogram: SpectrogramConfig) -> Tensor:
     """Weight of each feature in the projection, `[features]`, of mean square 1."""
     sizes = torch.tensor(spectrogram.feature_sizes)
-    in_squared_error = torch.tensor(
-        [4.0, 2.0, 6.0], dtype=torch.float64
-    )  # weights of log-mel frames, fine frames, envelope
+    # Weights of log-mel frames, fine frames, envelope.
+    in_squared_error = torch.tensor([4.0, 2.0, 6.0], dtype=torch.float64)
     shares = (in_squared_error / sizes).repeat_interleave(sizes).float()
     return (shares / shares.mean()).sqrt()

@@ -65,14 +65,14 @@ class ResidualQuantizer(nn.Module, ABC):
     """
 
     search_context = 0  # number of frames before and after a frame that influence its codes
-    # Mean number of latents in a batch; rarer codewords are replaced by some quantizers
+    # Mean number of latents in a batch; rarer codewords are replaced by some quantizers.
     dead_code_threshold = 0.0
 
     def __init__(
         self,
         latent_size: int,
         codebook_size: int,
-        shapes: int,
+        spectral_levels: int,
         ema_decay: float,
         loudness_scale: float,
     ) -> None:
@@ -82,11 +82,12 @@ class ResidualQuantizer(nn.Module, ABC):
             ema_decay,
             loudness_scale,
         )
-        self.codebooks = nn.Buffer(torch.zeros(shapes, codebook_size, latent_size))  # [S, V, D]
+        # [S, V, D]
+        self.codebooks = nn.Buffer(torch.zeros(spectral_levels, codebook_size, latent_size))
         # [2, KERNEL_FRAMES, D], of the first and finer levels: entry k is the weight of frame t + k - REACH in frame t
         self.kernels = nn.Buffer(identity_kernel(latent_size).repeat(2, 1, 1))
         # Moving averages of the number of latents of each codeword, and of the sum of their targets.
-        self.counts = nn.Buffer(torch.ones(shapes, codebook_size))
+        self.counts = nn.Buffer(torch.ones(spectral_levels, codebook_size))
         self.sums = nn.Buffer(torch.zeros_like(self.codebooks))
 
     def levels(self) -> list[Level]:
@@ -112,7 +113,7 @@ class ResidualQuantizer(nn.Module, ABC):
             quantized = self.decode(codes)
             commit_loss = (latents - quantized).square().mean()
             if self.training:
-                self._update_codebooks(_shape(latents.detach()), codes[..., 1:])
+                self._update_codebooks(_without_loudness(latents.detach()), codes[..., 1:])
             return Quantized(latents + (quantized - latents).detach(), codes, commit_loss)
 
     @torch.no_grad()
@@ -124,7 +125,9 @@ class ResidualQuantizer(nn.Module, ABC):
         """
         steps = (latents[..., :1] / self.loudness_scale - LOUDNESS_RANGE[0]) / LOUDNESS_STEP
         loudness = steps.nan_to_num().round().clamp(0, LOUDNESS_SIZE - 1).long()
-        return torch.cat([loudness, self._search_shape(_shape(latents), positions)], dim=2)
+        return torch.cat(
+            [loudness, self._search_spectrum(_without_loudness(latents), positions)], dim=2
+        )
 
     def decode(self, codes: Tensor, inside: Tensor | None = None) -> Tensor:
         """Latents `[B, F, D]` of codes `[B, F, 1 + S]`; `inside` `[F]` is 0 in gaps, whose codes are ignored.
@@ -153,7 +156,7 @@ class ResidualQuantizer(nn.Module, ABC):
     @torch.no_grad()
     def fit_frames(self, latents: Tensor, generator: torch.Generator) -> None:
         """Fit codebooks to latents `[n, D]` by k-means, level by level, without overlap."""
-        residual = _shape(latents.float())
+        residual = _without_loudness(latents.float())
         self.kernels.copy_(identity_kernel(residual.shape[1]))
         for level, codebook in enumerate(self.codebooks):
             centres, assignment = kmeans(residual, self.codebook_size, generator)
@@ -162,7 +165,7 @@ class ResidualQuantizer(nn.Module, ABC):
             self._start_averages(level, assignment)
 
     @abstractmethod
-    def _search_shape(self, latents: Tensor, positions: Tensor | None) -> Tensor:
+    def _search_spectrum(self, latents: Tensor, positions: Tensor | None) -> Tensor:
         """Codes `[B, F, S]` of latents `[B, F, D]` with loudness set to 0."""
 
     @abstractmethod
@@ -199,7 +202,7 @@ class OverlappingQuantizer(ResidualQuantizer):
     ) -> None:
         """See `ResidualQuantizer`; each round searches the codes of finer levels, then fits kernel and codebooks."""
         self.fit_frames(torch.cat(list(pieces)), generator)
-        parts = [join_sequences(_shape(piece[None].float())) for piece in pieces]
+        parts = [join_sequences(_without_loudness(piece[None].float())) for piece in pieces]
         rows, turns = (
             torch.cat([rows for rows, _ in parts]),
             torch.cat([turns for _, turns in parts]),
@@ -223,7 +226,7 @@ class OverlappingQuantizer(ResidualQuantizer):
         for level, chosen in enumerate(torch.cat([first, finer], dim=1)[inside].unbind(1)):
             self._start_averages(level, chosen)
 
-    def _search_shape(self, latents: Tensor, positions: Tensor | None) -> Tensor:
+    def _search_spectrum(self, latents: Tensor, positions: Tensor | None) -> Tensor:
         batch, frames, _ = latents.shape
         rows, turns = join_sequences(latents, positions)
         inside = turns >= 0
@@ -297,7 +300,7 @@ class LibraryQuantizer(ResidualQuantizer):
         """See `ResidualQuantizer`; `rounds` and `progress` are ignored."""
         self.fit_frames(torch.cat(list(pieces)), generator)
 
-    def _search_shape(self, latents: Tensor, positions: Tensor | None) -> Tensor:  # noqa: ARG002
+    def _search_spectrum(self, latents: Tensor, positions: Tensor | None) -> Tensor:  # noqa: ARG002
         residual, codes = latents.float().flatten(0, 1), []
         for codebook in self.codebooks:
             codes.append(_nearest(residual, codebook)[1])
@@ -306,9 +309,8 @@ class LibraryQuantizer(ResidualQuantizer):
 
     @functools.cached_property  # not a submodule, so checkpoints do not hold it
     def _library(self) -> Any:
-        from vector_quantize_pytorch import (
-            ResidualVQ,
-        )  # importing it takes as long as importing PyTorch
+        # Importing it takes as long as importing PyTorch.
+        from vector_quantize_pytorch import ResidualVQ
 
         return ResidualVQ(
             dim=self.codebooks.shape[2],
@@ -342,7 +344,7 @@ QUANTIZERS: Mapping[Quantizer, type[ResidualQuantizer]] = MappingProxyType(
 )
 
 
-def _shape(latents: Tensor) -> Tensor:
+def _without_loudness(latents: Tensor) -> Tensor:
     """Set the loudness of latents `[..., D]` to 0; spectral levels code the rest."""
     return nn.functional.pad(latents[..., 1:], (1, 0))
 
@@ -380,7 +382,7 @@ def utilization_warnings(
     frames per codeword, there are no warnings.
     """
     least_frames, sizes = 4, layout.codebook_sizes
-    shares = {level: health[f"level_{level}"]["utilization"] for level in layout.shapes}
+    shares = {level: health[f"level_{level}"]["utilization"] for level in layout.spectral_levels}
     return tuple(
         f"{layout.names[level]}: {int(100 * share)}% of the codewords are used on {counted} (expected 30 % or more): lower "
         "vqvae.codebook_size (--codebook-size), or add recordings that differ more"
@@ -440,9 +442,8 @@ def fitted_codebooks(
         inside[:, None], codes + size * torch.arange(levels, device=codes.device), -1
     )
     windows = nn.functional.pad(indices, (0, 0, REACH, REACH), value=-1)
-    windows = windows.unfold(0, KERNEL_FRAMES, 1)[
-        inside
-    ]  # [rows inside, Q, KERNEL_FRAMES], -1 for no codeword
+    # [rows inside, Q, KERNEL_FRAMES], -1 for no codeword
+    windows = windows.unfold(0, KERNEL_FRAMES, 1)[inside]
     targets = rows[inside]
     totals = []  # for each offset, the sum of the rows with each codeword at that offset, [count, D]
     for levels_at in windows.unbind(dim=2):

@@ -18,14 +18,13 @@ TUNING_CENTS = 6.25  # a step of fine pitch; the error is at most half a step
 PEAK_CENTS = 8.0  # distance from a peak at which a partial scores 0.6 of it: noise moves peaks of long windows this far
 FOUND_STEPS = 3  # of fine pitch: largest distance of a partial from its peak; exceeds the inharmonicity of strings
 TUNED_CENTS = 20.0  # peaks within this distance of a partial refine the pitch; includes the range of FOUND_STEPS
-APART_CENTS = (
-    2 * FOUND_STEPS * TUNING_CENTS
-)  # least distance between partials of a set: closer partials would count the same peak
-# Partials of a chord this close are merged: tempered thirds are 14 from pure thirds
+# Least distance between partials of a set: closer partials would count the same peak.
+APART_CENTS = 2 * FOUND_STEPS * TUNING_CENTS
+# Partials of a chord this close are merged: tempered thirds are 14 from pure thirds.
 CHORD_CENTS = 25.0
-# Largest distance of a frame from the median pitch of its sound: half a semitone
+# Largest distance of a frame from the median pitch of its sound: half a semitone.
 PITCH_CENTS = 50.0
-# The mel scale is linear below the corner, logarithmic above it
+# The mel scale is linear below the corner, logarithmic above it.
 MEL_FACTOR, MEL_CORNER_HERTZ = 2595.0, 700.0
 
 Numbers = TypeVar("Numbers", float, NDArray[np.float64], "Tensor")

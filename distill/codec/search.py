@@ -11,15 +11,13 @@ from distill.codec.constants import BEAM_SIZE, ROUNDS
 
 SEARCH_ROWS = 1 << 14  # latents searched at once: limits memory, does not change the result
 CACHED_ROWS = 512  # fits CPU caches: half the time
-MOST_BYTES = (
-    1 << 30
-)  # limit of tables, and of errors compared at once, reached with thousands of codewords
+# Limit of tables, and of errors compared at once, reached with thousands of codewords.
+MOST_BYTES = 1 << 30
 REACH = 2  # number of frames before and after its own that a codeword overlaps
 KERNEL_FRAMES = 2 * REACH + 1
 TURNS = KERNEL_FRAMES  # frames this far apart share no neighbour and are searched at the same time
-SEARCH_CONTEXT = (
-    REACH + 2 * REACH * TURNS * ROUNDS
-)  # number of frames to each side that influence a frame's codes
+# Number of frames to each side that influence a frame's codes.
+SEARCH_CONTEXT = REACH + 2 * REACH * TURNS * ROUNDS
 
 
 def identity_kernel(latent_size: int) -> Tensor:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from distill.codec.envelope import GAIN_STEPS, LOG_FLOOR, LOG_TEN, log_envelope, mask_gaps
+from distill.codec.scales import MEL_CORNER_HERTZ, MEL_FACTOR, highest_mel
 from distill.params import Settings
 
 MAX_LOG_MEL = 4.0  # log10 amplitude, far above full scale
@@ -126,6 +127,13 @@ def spectrogram_config_for(sample_rate: int) -> SpectrogramConfig:
         stack=2,
         envelope_steps=8,  # one every 1.3 ms
     )
+
+
+def band_position(frequencies: Tensor, config: SpectrogramConfig) -> Tensor:
+    """Positions of frequencies in Hz among the centres of mel bands, 0 to less than `n_mels - 1`."""
+    mel = MEL_FACTOR * (1 + frequencies / MEL_CORNER_HERTZ).log10()
+    position = mel / highest_mel(config.sample_rate) * (config.n_mels + 1) - 1
+    return position.clamp(0.0, config.n_mels - 1.001)
 
 
 def mel_filterbank(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:

@@ -18,9 +18,8 @@ def steady(values: Tensor, reach: int, spread: float, inside: Tensor | None = No
     """
     steps, later = values.shape[1], (0, 0, 0, reach)
     sounds = torch.zeros_like(values[0, :, 0]) if inside is None else inside
-    sounds = nn.functional.pad(
-        (sounds.diff() != 0).cumsum(0), (1, 0)
-    )  # [T], a number for each sound and gap
+    # [T], a number for each sound and gap
+    sounds = nn.functional.pad((sounds.diff() != 0).cumsum(0), (1, 0))
     sounds, padded = (
         nn.functional.pad(sounds, (0, reach), value=-1),
         nn.functional.pad(values, later),
@@ -32,9 +31,8 @@ def steady(values: Tensor, reach: int, spread: float, inside: Tensor | None = No
         )[:, None]
         difference = padded[:, apart : apart + steps] - values
         exponent = difference.detach().square() * (-0.5 / spread**2)
-        weight = (
-            exponent.clamp_min(LEAST).exp() * closeness
-        )  # symmetric between the earlier and the later step
+        # Symmetric between the earlier and the later step.
+        weight = exponent.clamp_min(LEAST).exp() * closeness
         move, earlier = weight * difference, (0, 0, apart, reach - apart)
         moved = moved + nn.functional.pad(move, later) - nn.functional.pad(move, earlier)
         total = total + nn.functional.pad(weight, later) + nn.functional.pad(weight, earlier)

@@ -76,9 +76,8 @@ def _encode_from(codec: VQVAE, read: Read, samples: int, chunk_frames: int) -> T
             part[:, searched - first : until - first] for part in codec.analyse(piece)
         )
         found = codec.search(latents, tones, torch.arange(searched, until, device=latents.device))
-        if (
-            not start
-        ):  # allocate once: pieces kept between short-lived tensors would fragment memory
+        # Allocate once: pieces kept between short-lived tensors would fragment memory.
+        if not start:
             codes = found.new_empty(len(found), frames, found.shape[2])
         codes[:, start:stop] = found[:, start - searched : stop - searched]
     return codes

@@ -25,7 +25,7 @@ from distill.codec.artifact import CodecArtifact
 from distill.codec.constants import AVERAGE, BETAS, DRAWS, WARMUP_STEPS
 from distill.codec.data import CodecData, Crops, CropSampler, fixed_pieces
 from distill.codec.fidelity import decoded_pairs, fidelity_line, held_out_fidelity
-from distill.codec.initialise import build_vqvae, initialise
+from distill.codec.initialise import build_vqvae, initialise, load_pretrained
 from distill.codec.losses import DecoderLoss
 from distill.codec.model import VQVAE, VQVAEOutput
 from distill.codec.quantizer import codebook_health, codeword_counts, utilization_warnings
@@ -193,7 +193,7 @@ def train_codec(
 def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> CodecTraining:
     """Build a codec, fit it to the training recordings and train it. Raises ParamsError."""
     keep_freed_memory()
-    model = build_vqvae(data.corpus.sample_rate, config, seed)
+    model = build_vqvae(data.corpus.sample_rate, config, seed, warm=False)
     _fit(model, data, seed, run)
     run.console.begin(CodecConsole.label)
     task = CodecTask(model, data, config, seed, run.fabric)
@@ -222,7 +222,7 @@ def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> Codec
 
 
 def _fit(model: VQVAE, data: CodecData, seed: int, run: Run) -> None:
-    """Fit a codec to the training recordings, or where a training goes on load what was fitted before."""
+    """Load pretrained weights and fit a codec to the training recordings, or load the codec that was fitted before."""
     distributed = Distributed(run.fabric)
     tensors, fitted = run.store.kept(FITTED)
     if int(distributed.sum(torch.tensor(float(bool(fitted))))) == run.fabric.world_size:
@@ -230,6 +230,13 @@ def _fit(model: VQVAE, data: CodecData, seed: int, run: Run) -> None:
         model.eval().load_state_dict(tensors)
         return
     run.console.begin("fit")
+    if not load_pretrained(model):
+        sizes = model.architecture
+        run.console.say(
+            f"warning: the decoder starts from random weights: no pretrained weights exist for {data.corpus.sample_rate} "
+            f"Hz with vqvae.hidden_size {sizes.hidden_size} and vqvae.num_layers {sizes.num_layers}, but for a "
+            "corpus.sample_rate from 17000 to 67000 with the default sizes"
+        )
     initialise(model, data.corpus, data.train, seed, progress=partial(_fitting, run, distributed))
     if run.is_first:
         run.store.keep(FITTED, model.state_dict(), {"input_gain": model.architecture.input_gain})
@@ -239,7 +246,7 @@ def _fitting(run: Run, distributed: Distributed, done: int, of: int, text: str) 
     """Show how far a codec is fitted. Raises Interrupted when asked."""
     run.console(done, of, text)
     distributed.poll(run.interruption, run.cancel)
-    if distributed.signal:
+    if distributed.signal is not None:
         raise_interrupted(distributed.signal, "before the first step; run the same command again")
 
 
@@ -258,9 +265,8 @@ class CodecTask(Task[Crops]):
         corpus, step = data.corpus, model.spectrogram.samples_per_frame
         crop = max(1, round(config.crop_seconds * corpus.sample_rate / step)) * step
         memory, on_cpu = free_memory(), fabric.device.type == "cpu"
-        most = memory // (
-            1350 * crop
-        )  # bytes of a sample in training: measured with batches of 60 and 120 seconds
+        # A sample takes 1350 bytes in training, measured with batches of 60 and 120 seconds.
+        most = memory // (1350 * crop)
         if config.batch_size < fabric.world_size:
             raise ParamsError(
                 f"vqvae.batch_size: expected at least {fabric.world_size}, a crop for each process, "
@@ -458,9 +464,8 @@ def write_previews(folder: Path, codec: VQVAE, data: CodecData) -> None:
     ):
         ((original, decoded),) = decoded_pairs(codec, data.corpus, [entry], seconds=5.0)
         for name, sound in (("original", original), ("best", decoded)):
-            peak = np.float32(
-                max(1.0, np.abs(sound).max(initial=0.0))
-            )  # softer where it would clip
+            # Softer where it would clip.
+            peak = np.float32(max(1.0, np.abs(sound).max(initial=0.0)))
             write_audio(folder / f"preview_{number}_{name}.wav", sound / peak, rate)
         rows = [(f"{entry.path}, held out", original), ("from codes", decoded)]
         write_spectrograms(folder / f"preview_{number}.png", rows, rate)

@@ -42,9 +42,8 @@ BLOCK_RECORDINGS = 64
 BLOCK_FRAMES = 1 << 14  # about 6 minutes of sound
 
 Block = Sequence[tuple[ManifestRow, View]]  # views of consecutive recordings
-CodedView = tuple[
-    str, int, str, NDArray[np.uint16]
-]  # recording id, view index, group, codes [F, Q]
+# Recording id, view index, group, and codes [F, Q].
+CodedView = tuple[str, int, str, NDArray[np.uint16]]
 
 
 def code_corpus(
@@ -88,9 +87,8 @@ def code_corpus(
                 f"codec learnt, such as {one_line(plan.too_loud[0])}; made softer"
             )
         cache = Cache(work, work_version("encode_codes", codec_sha256, codec.device.type))
-        samples = Corpus(
-            corpus.folder.absolute(), corpus.sample_rate, ()
-        )  # workers need no entries
+        # Workers need no entries.
+        samples = Corpus(corpus.folder.absolute(), corpus.sample_rate, ())
         show = _Shown(progress, len(plan.recordings))
         encode = partial(_encode_block, codec, samples)
         paths = map_cached(encode, plan.blocks, _key, executor, cache, show, [samples.folder])
@@ -132,9 +130,8 @@ def _plan(codec: VQVAE, corpus: Corpus, params: Params, by_label: bool) -> _Plan
     transpose = params.prior_config(len(corpus.entries)).transpose
     data = CodecData.split(corpus, fraction, params.seed, by_label)
     rows: list[tuple[ManifestRow, Side]] = [(entry, "train") for entry in data.train]
-    rows = sorted(
-        rows + [(entry, "val") for entry in data.held_out], key=lambda row: row[0].path
-    )  # corpus order
+    # In the order of the corpus.
+    rows = sorted(rows + [(entry, "val") for entry in data.held_out], key=lambda row: row[0].path)
     has_labels, geometry = params.corpus.labels == "folder", codec.spectrogram
     recordings = [
         RecordingRow(entry.recording_id, entry.path, entry.label * has_labels, side)
@@ -150,9 +147,8 @@ def _plan(codec: VQVAE, corpus: Corpus, params: Params, by_label: bool) -> _Plan
             params.seed,
             transpose,
         )
-        above = max(
-            1.0, entry.peak * codec.architecture.input_gain / MOST_PEAK
-        )  # see `within_full_scale`
+        # As `within_full_scale` attenuates.
+        above = max(1.0, entry.peak * codec.architecture.input_gain / MOST_PEAK)
         if above > 1:
             too_loud.add(entry.path)
         own_views.append([replace(view, gain=view.gain / above) for view in views])

@@ -26,7 +26,7 @@ from distill.codec.layout import TUNINGS
 from distill.codec.model import VQVAE
 from distill.codec.search import REACH
 from distill.codec.streaming import decoded_context, noise_of
-from distill.codec.tones.codes import PARTIALS
+from distill.codec.tones.layer import PARTIALS
 from distill.codes.sequences import bos_token, eos_token
 from distill.errors import ParamsError
 from distill.generate.sampling.processors import (

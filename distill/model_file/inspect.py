@@ -91,7 +91,7 @@ def _listed(path: Path) -> ListedModel:
     )
     health = [
         metadata.codebook_health_snapshot.get(f"level_{level}")
-        for level in metadata.vqvae_config.layout.shapes
+        for level in metadata.vqvae_config.layout.spectral_levels
     ]
     used = [level.utilization for level in health if level]
     return ListedModel(

@@ -25,10 +25,10 @@ from distill.codec.scales import (
     octaves,
     semitones,
 )
-from distill.codec.spectral import SpectrogramConfig
-from distill.codec.tones.bands import band_position, noise_share
+from distill.codec.spectral import SpectrogramConfig, band_position
 from distill.codec.tones.codes import FLOORS, note_and_tuning
-from distill.codec.tones.layer import HIGHEST, LOWEST, Combs, ToneLayer
+from distill.codec.tones.combs import Combs, noise_share
+from distill.codec.tones.layer import HIGHEST, LOWEST, ToneLayer
 from distill.codec.tones.periods import BASSES, VOICES, PeriodAnalysis
 from distill.codec.tones.phase import FRAMES, PhaseFit
 
@@ -36,9 +36,8 @@ RANGE_DB = 45.0  # below the loudest peak; softer peaks are ignored
 GRID_PER_OCTAVE = 12 * TUNINGS
 GRID_LOW = math.log2(LOWEST)
 BELOW = 5 * GRID_PER_OCTAVE  # cells below the grid
-LOWEST_BASE = (
-    round((math.log2(8.4) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
-)  # cells of the lowest and the highest note
+# Cells of the lowest and the highest note.
+LOWEST_BASE = round((math.log2(8.4) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
 HIGHEST_BASE = round((math.log2(12_600.0) - GRID_LOW) * GRID_PER_OCTAVE) + BELOW
 SPECTRAL = 8  # candidates from spectra
 CANDIDATES = SPECTRAL + VOICES.most + BASSES.most  # in each frame, for the choice along time
@@ -46,10 +45,9 @@ EXPLAINING = 64  # the loudest partials of a set; with more, a low pitch would e
 VOICED = 0.6  # a period is a candidate if more than this proportion of the frame repeats after it
 BASS_BINS = 5  # partials closer than this merge into each other
 BASS_POWER = 6  # exponent of the repeating proportion: about 0.6 for a clean bass; chords, left to spectra, score lower
-# Gain of candidates at a bass's pitch, penalty of other low candidates
-AGREED, DIFFERS = 0.12, 0.4
+AGREED, DIFFERS = 0.12, 0.4  # gain of candidates at a bass's pitch, penalty of other low candidates
 REACH = 8  # frames to each side that decide a frame's tone
-# Costs of a jump, a semitone, another set, and the start or end of a tone
+# Costs of a jump, a semitone, another set, and the start or end of a tone.
 JUMP, SLOPE, CHANGE, ONSET = 0.3, 0.15, 0.2, 0.15
 AVERAGE = 2  # frames to each side over which the cost of a noise floor is averaged
 BLOCK = 32  # bins
@@ -101,9 +99,8 @@ class PitchAnalysis(nn.Module):
         self.config, self.least_worth = config, least_worth
         self.n_fft = 2 * config.n_fft
         self.grid = int(GRID_PER_OCTAVE * (math.log2(HIGHEST * config.sample_rate) - GRID_LOW))
-        self.none = (
-            BELOW + self.grid - LOWEST_BASE
-        )  # cells from any pitch to beyond the grid, where scores are 0
+        # Cells from any pitch to beyond the grid, where scores are 0.
+        self.none = BELOW + self.grid - LOWEST_BASE
         self.window = nn.Buffer(torch.hann_window(self.n_fft), persistent=False)
         middles = (torch.arange(self.n_fft // 2 // BLOCK) + 0.5) * (
             BLOCK * config.sample_rate / self.n_fft
@@ -252,7 +249,9 @@ class PitchAnalysis(nn.Module):
         codes = self.phases(layer, audio, self.margin, codes, inside)
         combs = layer.combs(codes)
         noise = Noise(*(part.unflatten(0, (batch, frames)) for part in noise))
-        return self.with_floors(codes, log_mel - layer.coarse_patterns(combs), noise, inside), combs
+        return self.with_floors(
+            codes, log_mel - layer.comb_bands.coarse_patterns(combs), noise, inside
+        ), combs
 
     def candidates(self, layer: ToneLayer, peaks: Peaks, evidence: Evidence) -> Candidates:
         """Best candidates of each frame by its spectrum.
@@ -266,9 +265,8 @@ class PitchAnalysis(nn.Module):
         strongest = peaks.weights.topk(peak_choices, dim=1).indices
         tops = self._cell(peaks.octaves.gather(1, strongest)) + BELOW
         there = peaks.weights.gather(1, strongest) > 0
-        base = (tops[:, None, :, None] - cells[None, :, None, :partial_choices]).flatten(
-            1
-        )  # [F, S * c]
+        # [F, S * c]
+        base = (tops[:, None, :, None] - cells[None, :, None, :partial_choices]).flatten(1)
         valid = (there[:, None, :, None] & loud[None, :, None, :partial_choices]).flatten(1)
         valid &= (base >= LOWEST_BASE) & (base <= HIGHEST_BASE)
         base = torch.where(valid, base, LOWEST_BASE)

@@ -13,8 +13,7 @@ from torch import Tensor
 from distill.codec.scales import APART_CENTS, CHORD_CENTS
 from distill.codec.scales import hertz as hertz_of
 from distill.codec.tones.analysis import RANGE_DB, Candidates, Peaks, PitchAnalysis
-from distill.codec.tones.codes import PARTIALS
-from distill.codec.tones.layer import ToneLayer
+from distill.codec.tones.layer import PARTIALS, ToneLayer
 
 FITTED = 14  # maximum number of sets that are fitted to the recordings
 

@@ -1,15 +1,14 @@
-"""Codes of tones: note, fine pitch in sixteenths of a semitone, and partial set with its noise floor."""
+"""Codes of tones: a MIDI note, a fine pitch in sixteenths of a semitone, and a partial-set code.
+
+A partial-set code names a set of partials and a noise floor; code 0 is no tone.
+"""
 
 from torch import Tensor
 
 from distill.codec.layout import TUNINGS
 
-PARTIALS = 128  # maximum in a set
-FLOORS = (
-    (0.03, 0.3, 5000.0),
-    (0.1, 1.0, 2500.0),
-    (0.3, 1.0, 8000.0),
-)  # noise to tone below, above an edge; edge (Hz)
+# Noise floors: ratio of noise to tone below an edge, ratio above it, and the edge in Hz.
+FLOORS = ((0.03, 0.3, 5000.0), (0.1, 1.0, 2500.0), (0.3, 1.0, 8000.0))
 
 
 def steps_of(note: Tensor, tuning: Tensor) -> Tensor:

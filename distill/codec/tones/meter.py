@@ -15,8 +15,7 @@ from distill.codec.scales import PITCH_CENTS, hertz
 from distill.codec.spectral import FrameFeatures, SpectrogramConfig
 from distill.codec.tones.analysis import PitchAnalysis
 from distill.codec.tones.atoms import PartialSet, set_partials, shipped_sets
-from distill.codec.tones.codes import PARTIALS
-from distill.codec.tones.layer import ToneLayer
+from distill.codec.tones.layer import PARTIALS, ToneLayer
 
 LEAST_SHARE = 0.5  # minimum proportion of a sound's amplitude in frames near its pitch
 

@@ -19,7 +19,7 @@ from distill.codec.scales import semitones
 from distill.codec.spectral import SpectrogramConfig
 
 RATE = 5500.0  # Hz, approximate: sample rate for the search of periods
-# Per octave of the period: a sound that repeats after a period also repeats after two
+# Per octave of the period: a sound that repeats after a period also repeats after two.
 OCTAVE_COST = 0.02
 
 
@@ -36,9 +36,8 @@ class PeriodRange(NamedTuple):
 
 
 VOICES = PeriodRange(65.0, 400.0, 2, math.inf)
-BASSES = PeriodRange(
-    26.5, 400.0, 1, 1000.0
-)  # the range includes high pitches, so that they are not taken for basses
+# The range includes high pitches, so that they are not taken for basses.
+BASSES = PeriodRange(26.5, 400.0, 1, 1000.0)
 
 
 class PeriodAnalysis(nn.Module):
@@ -56,12 +55,10 @@ class PeriodAnalysis(nn.Module):
         window = torch.hann_window(size + 2, periodic=False)[1:-1]
         self.window = nn.Buffer(window, persistent=False)  # [size]
         shortest, longest = int(self.rate / pitches.highest), math.ceil(self.rate / pitches.lowest)
-        self.lags = nn.Buffer(
-            torch.arange(shortest - 1, longest + 2), persistent=False
-        )  # [L], one more at each end
-        self.size = 2 ** math.ceil(
-            math.log2(size + longest + 1)
-        )  # of transforms, without wrap-around
+        # [L], one more at each end
+        self.lags = nn.Buffer(torch.arange(shortest - 1, longest + 2), persistent=False)
+        # Size of transforms, without wrap-around.
+        self.size = 2 ** math.ceil(math.log2(size + longest + 1))
         hertz = torch.arange(self.size // 2 + 1) * (self.rate / self.size)
         weights = 1 - 0.45 * (1 - (math.pi * (hertz / pitches.top).clamp_max(1.0)).cos())
         self.weights = nn.Buffer(weights, persistent=False)  # [size // 2 + 1] of frequencies

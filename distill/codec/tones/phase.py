@@ -18,18 +18,17 @@ from distill.codec.layout import NOTES, TUNINGS
 from distill.codec.scales import hertz, octaves, semitones
 from distill.codec.spectral import SpectrogramConfig
 from distill.codec.tones.codes import note_and_tuning
-from distill.codec.tones.glides import FALL, FALL_FRAMES, GLIDE, LOW, by_hop, glides_of
-from distill.codec.tones.layer import SINE, ToneLayer
+from distill.codec.tones.contour import FALL, FALL_FRAMES, GLIDE, LOW, SINE, by_hop, glides
+from distill.codec.tones.layer import ToneLayer
 
 FRAMES = FALL_FRAMES + 1  # of an onset, over which pitches are fitted
 LOWEST, HIGHEST = 20.0, 400.0  # Hz: range of the filter that isolates a partial
-# Per hop: measured phases, and their means, which are fitted
-POINTS, FITTED_POINTS = 16, 4
+POINTS, FITTED_POINTS = 16, 4  # per hop: measured phases, and their means, which are fitted
 REACH_SECONDS = 0.012  # half the length of that filter
 MOST_RATIO = 3.0  # of partial to pitch: the phases of higher partials are coded too coarsely
 MOST_APART = 1.0  # octaves between that partial and the measured frequency
 LARGEST_ERROR = 0.15  # cycles, root mean square: a fit with a larger error is rejected
-# Squared cycles per squared semitone: penalties for bends and for distance from measured pitches
+# Squared cycles per squared semitone: penalties for bends and for distance from measured pitches.
 STIFFNESS, TRUST = 1e-5, 2e-6
 KNOWN_TRUST = 1e-2  # for steady pitches, which spectral peaks measure better
 ROUNDS, LARGEST_STEP = 6, 3.0  # of the fit, and the largest change in each, in semitones
@@ -44,9 +43,8 @@ class PhaseFit(nn.Module):
         step = config.hop_length // POINTS
         self.stride = max(1, step // 4)  # of a first filter, so that the second needs few taps
         first = torch.hann_window(2 * self.stride + 2, periodic=False)[1:-1]
-        self.first = nn.Buffer(
-            (first / first.sum())[None, None], persistent=False
-        )  # [1, 1, 2 * stride]
+        # [1, 1, 2 * stride]
+        self.first = nn.Buffer((first / first.sum())[None, None], persistent=False)
         rate = config.sample_rate / self.stride
         self.reach = round(REACH_SECONDS * rate)
         time = torch.arange(-self.reach, self.reach + 1).double() / rate
@@ -54,26 +52,22 @@ class PhaseFit(nn.Module):
         low = torch.sinc((HIGHEST - LOWEST) * time) * window
         turn = math.pi * (HIGHEST + LOWEST) * time
         kernel = torch.stack([turn.cos(), -turn.sin()]) * (low / low.sum())
-        self.kernel = nn.Buffer(
-            kernel.float()[:, None], persistent=False
-        )  # [2, 1, taps], real and imaginary
+        # [2, 1, taps], real and imaginary
+        self.kernel = nn.Buffer(kernel.float()[:, None], persistent=False)
         hops, points = FRAMES * config.stack, FRAMES * config.stack * FITTED_POINTS
         one, all_glide = (
             torch.eye(FRAMES, dtype=torch.float64),
             torch.ones(FRAMES, FRAMES - 1, dtype=torch.bool),
         )
-        self.hop_pitches = nn.Buffer(
-            by_hop(one, all_glide, config.stack).T, persistent=False
-        )  # [H, J]
+        # [H, J]
+        self.hop_pitches = nn.Buffer(by_hop(one, all_glide, config.stack).T, persistent=False)
         places = (torch.arange(points).double() + 0.5) / FITTED_POINTS
-        places = torch.cat(
-            [places, torch.tensor([config.stack / 2]).double()]
-        )  # the last is the middle of the first frame
+        # The last is the middle of the first frame.
+        places = torch.cat([places, torch.tensor([config.stack / 2]).double()])
         shares = (places[:, None] - torch.arange(hops)).clamp(0, 1)
         seconds = (shares[:-1] - shares[-1]) * (config.hop_length / config.sample_rate)
-        self.seconds = nn.Buffer(
-            seconds, persistent=False
-        )  # [T, H] spent in each hop since the first frame's middle
+        # [T, H] spent in each hop since the first frame's middle
+        self.seconds = nn.Buffer(seconds, persistent=False)
         bends = torch.eye(FRAMES, dtype=torch.float64).diff(dim=0).diff(dim=0)
         self.stiffness = nn.Buffer(STIFFNESS * bends.T @ bends, persistent=False)  # [J, J]
 
@@ -91,13 +85,14 @@ class PhaseFit(nn.Module):
         """
         pitch = layer.pitches(codes)  # [B, F]
         pitch = pitch if inside is None else pitch.where(inside > 0, math.nan)
-        glides, begins = glides_of(pitch)
-        begins &= (pitch < LOW) & nn.functional.pad(glides, (0, 1))  # and lasts at least two frames
+        gliding, begins = glides(pitch)
+        # A low tone that lasts at least two frames.
+        begins &= (pitch < LOW) & nn.functional.pad(gliding, (0, 1))
         if not begins.any():
             return codes
         rows, firsts = begins.nonzero().unbind(1)
         frames = firsts[:, None] + torch.arange(FRAMES, device=firsts.device)
-        goes_on = nn.functional.pad(glides, (1, FRAMES))[rows[:, None], frames]
+        goes_on = nn.functional.pad(gliding, (1, FRAMES))[rows[:, None], frames]
         goes_on[:, 0] = True
         there = goes_on.long().cumprod(dim=1).bool()  # [S, J]
         phases, power = self._followed(audio, rows, margin + firsts * self.config.samples_per_frame)
@@ -191,22 +186,19 @@ class PhaseFit(nn.Module):
             .amax(dim=1, keepdim=True)
             .expand_as(there)
         )
-        measured = torch.where(
-            there, measured, measured.gather(1, last)
-        )  # frames after the tone repeat its last
+        # Frames after the tone repeat its last.
+        measured = torch.where(there, measured, measured.gather(1, last))
         measured = torch.where(known.isnan(), measured, known)
         trust = torch.where(known.isnan(), TRUST, KNOWN_TRUST)
-        prior = nn.functional.pad(
-            self.stiffness + trust.diag_embed(), (1, 0, 1, 0)
-        )  # [S, 1 + J, 1 + J]
+        # [S, 1 + J, 1 + J]
+        prior = nn.functional.pad(self.stiffness + trust.diag_embed(), (1, 0, 1, 0))
         prior[:, 0, 0] = 1e-9  # for the phase, against a singular matrix in silence
         pitches = measured
         for _ in range(ROUNDS):
             speeds = hertz(pitches @ self.hop_pitches.T)  # [S, H]
             error = phases - ratio * (speeds @ self.seconds.T)
-            slopes = (
-                self.seconds * speeds[:, None] * (math.log(2) / 12)
-            ) @ self.hop_pitches  # [S, T, J]
+            # [S, T, J]
+            slopes = (self.seconds * speeds[:, None] * (math.log(2) / 12)) @ self.hop_pitches
             slopes = ratio[..., None] * torch.cat(
                 [torch.zeros_like(slopes[..., :1]), slopes], dim=2
             )

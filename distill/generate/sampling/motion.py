@@ -199,7 +199,9 @@ class Motions:
         sizes = codec.spectrogram.feature_sizes
         parts = (each.split(sizes, dim=1) for each in (features.cpu(), others, change))
         for centres, band, other, less in zip(
-            (layer.centres.cpu(), layer.fine_centres.cpu()), *parts, strict=False
+            (layer.comb_bands.centres.cpu(), layer.comb_bands.fine_centres.cpu()),
+            *parts,
+            strict=False,
         ):
             places = (
                 torch.bucketize(centres * (their / own)[:, None], centres, right=True) - 1

@@ -77,8 +77,8 @@ def only(codes: Tensor, shares: Tensor) -> Tensor:
 
 def cool_fine_shapes(layout: FrameLayout) -> LogitsProcessor:
     """In frames with a tone, lower the temperature of finer spectral levels; the coarsest decides how spectra move."""
-    exponents = np.linspace(1.0, 1 / FINEST_TEMPERATURE, len(layout.shapes)).tolist()
-    exponent_of = dict(zip(layout.shapes, exponents, strict=True))
+    exponents = np.linspace(1.0, 1 / FINEST_TEMPERATURE, len(layout.spectral_levels)).tolist()
+    exponent_of = dict(zip(layout.spectral_levels, exponents, strict=True))
 
     def cool(shares: Tensor, step: SamplingStep) -> Tensor:
         if step.level not in exponent_of:

@@ -22,7 +22,8 @@ from distill.codec.layout import ATOM, LOUDNESS_STEP, NOTE, NOTES, TUNING, TUNIN
 from distill.codec.model import VQVAE
 from distill.codec.scales import semitones
 from distill.codec.tones.codes import FLOORS, steps_of
-from distill.codec.tones.layer import START, ToneLayer
+from distill.codec.tones.contour import START
+from distill.codec.tones.layer import ToneLayer
 from distill.codec.tones.meter import LEAST_SHARE, PitchMeter
 from distill.codes.store import Codes
 from distill.errors import ArtifactError, ParamsError

@@ -11,7 +11,7 @@ def test_levels_are_the_loudness_a_tone_and_shapes() -> None:
     layout = FrameLayout.of_codec(atoms=7, codebook_size=16, num_quantizers=6)
     assert layout == FrameLayout(SIZES)
     assert layout.names == ("loudness", "note", "tuning", "atom", "shape 1", "shape 2")
-    assert (list(layout.tones), list(layout.shapes), layout.spectral) == ([1, 2, 3], [4, 5], [0, 4, 5])
+    assert (list(layout.tones), list(layout.spectral_levels), layout.spectral) == ([1, 2, 3], [4, 5], [0, 4, 5])
 
 
 def test_parts_of_codes_join_to_codes() -> None:

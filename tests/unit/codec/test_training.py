@@ -1,6 +1,7 @@
 """Codec training on a tiny corpus: it improves, does not read held-out recordings, reports, cancels."""
 
 import math
+import re
 import signal
 import threading
 from dataclasses import replace
@@ -33,11 +34,13 @@ from distill.demo.recordings import demo_recordings
 from distill.errors import Interrupted, ParamsError
 from distill.execution import Execution
 from distill.params import VQVAEConfig, get_adaptive_vqvae_config
+from distill.progress import ProgressReport
 from distill.storage.weights import weights_sha256
 from distill.training import VQEpochMetrics, VQStepMetrics, WatchMetrics
 from distill.training.distributed import make_fabric
 from distill.training.events import HEALTH, health_from_metrics
 from distill.training.interruption import Interruption
+from distill.training.run import Run
 
 FABRIC = make_fabric(Execution("cpu", "fp32"))
 SIZES = {"codebook_size": 16, "num_quantizers": 6, "hidden_size": 32, "num_layers": 2, "latent_size": 16}
@@ -64,6 +67,22 @@ def test_the_fit_ends_when_asked(corpus: Corpus) -> None:
     asked.signal = signal.SIGINT
     with pytest.raises(Interrupted, match="interrupted by SIGINT: before the first step; run the same command again"):
         train(corpus, interruption=asked)
+
+
+@pytest.mark.parametrize(("rate", "is_cold"), [(16_000, True), (24_000, False), (48_000, False), (96_000, True)])
+def test_a_decoder_without_pretrained_weights_is_warned_of(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, rate: int, is_cold: bool
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(training_module, "initialise", lambda *_, **__: None)
+    monkeypatch.setattr(ProgressReport, "say", lambda _, line: lines.append(line))
+    model = build_vqvae(rate, get_adaptive_vqvae_config(8), 0, warm=False)
+    data = CodecData(Corpus(corpus.folder, rate, corpus.entries), corpus.entries, corpus.entries)
+    training_module._fit(model, data, 0, Run(FABRIC))
+    expected = (
+        rf"decoder starts from random weights: no pretrained weights exist for {rate} Hz with vqvae\.hidden_size 256"
+    )
+    assert [bool(re.search(expected, line)) for line in lines] == [True] * is_cold
 
 
 def test_the_held_out_loss_is_the_mean_of_its_pieces(corpus: Corpus) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from distill.codec.model import VQVAE
 from distill.codec.tones.atoms import CHORDS, PartialSet, fit_sets, set_partials, shipped_sets
-from distill.codec.tones.codes import PARTIALS
+from distill.codec.tones.layer import PARTIALS
 from unit.codec.tonal import padded, sound_of, untrained
 
 SHIPPED = shipped_sets()

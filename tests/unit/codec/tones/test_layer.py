@@ -15,7 +15,8 @@ from distill.codec.spectral import mel_filterbank, spectrogram_config_for
 from distill.codec.streaming import decode, encode, noise_of
 from distill.codec.tones.atoms import PartialSet, set_partials, shipped_sets
 from distill.codec.tones.codes import FLOORS
-from distill.codec.tones.layer import HIGHEST, LOWEST, SINE, START, ToneLayer
+from distill.codec.tones.contour import SINE, START
+from distill.codec.tones.layer import HIGHEST, LOWEST, ToneLayer
 from distill.codec.tones.lobes import MelLobes, hann_transform, partials_spectrum
 from distill.params import get_adaptive_vqvae_config
 from unit.codec.tonal import RATE, hertz, padded, sound_of, untrained

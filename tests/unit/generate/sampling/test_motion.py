@@ -166,7 +166,7 @@ def test_below_its_lowest_partial_a_tone_has_no_more_noise_than_its_recording() 
 
     change = codec.unproject(latents + quiet(high, low)) - codec.unproject(latents)
     coarse = change[:, : codec.spectrogram.coarse_features].unflatten(1, (codec.spectrogram.stack, -1))
-    below = codec.tone.centres < 0.85 * 2093
+    below = codec.tone.comb_bands.centres < 0.85 * 2093
     assert coarse[..., below].mean() < coarse[..., ~below].mean() - 0.01
     for own, followed in ((low, low), (high, silent), (silent, low)):
         assert quiet(own, followed).abs().max() < 1e-5
