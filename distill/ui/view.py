@@ -15,7 +15,6 @@ from distill.progress import STATUS
 from distill.text import several
 from distill.training.events import HEALTH, kept_weights
 from distill.ui.jobs import Job
-from distill.ui.worker import STDOUT
 from distill.verbs import VERBS
 
 STATES = {
@@ -135,8 +134,8 @@ def _bar(status: Mapping[str, Any]) -> str:
 
 def learned(job: Job) -> str:
     """Summary of a finished training from its command's JSON; "" if it has not ended well."""
-    made = job.read(STDOUT)
-    if job.state != "done" or "model" not in made:
+    made = job.report
+    if "model" not in made:
         return ""
     sound = f", {clock(made['seconds'])} of sound" if "seconds" in made else ""
     trained = (
