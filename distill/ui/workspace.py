@@ -96,6 +96,11 @@ class Workspace:
         """Path relative to the folder."""
         return path.relative_to(self.root).as_posix()
 
+    def labels_of(self, name: str | None) -> list[str]:
+        """Labels that a model has learnt."""
+        labels: list[str] = self.known(name).get("labels", [])
+        return labels
+
     def argument(self, path: Path) -> str:
         """Path relative to the folder, as a command argument that is never read as a flag or a home folder."""
         text = self.relative(path)

@@ -12,7 +12,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -30,8 +29,8 @@ from distill.training.events import RollbackEvent
 from distill.training.tracking import Tracker
 from distill.ui import server, view
 from distill.ui.compare_tab import NONE_YET, end_tree
-from distill.ui.generate_tab import GenerateTab
 from distill.ui.jobs import Job, Jobs
+from distill.ui.results import Results
 from distill.ui.server import HEADERS, Guard, Page, make_app
 from distill.ui.train_tab import NO_FOLDERS
 from distill.ui.workspace import Workspace
@@ -181,7 +180,7 @@ def test_links_that_lead_out_of_the_folder_are_not_served(page: TestClient, work
 def test_remarks_on_a_recording_are_above_its_takes(workspace: Workspace, job: Callable[..., Job]) -> None:
     said = "distill: warning: a.wav: very short: 0.030 s\nvary 1/1\n"
     varied = job(2, "vary", exit_json={"status": 0}, stdout_txt={"seed": 1, "takes": []}, stderr_txt=said)
-    _, shown = GenerateTab._sounds_of(SimpleNamespace(_work=workspace), varied)  # type: ignore[arg-type]
+    _, shown = Results(workspace).html(varied)
     assert shown.startswith(
         f'<h2 data-job="{varied.id}">t</h2><p class="warning" role="status">a.wav: very short: 0.030 s</p><p>seed 1</p>'
     )
@@ -194,9 +193,9 @@ def test_what_is_at_work_or_refused_leaves_the_sounds_before_it_on_the_page(job:
         tab.zip("20250101-000000-abcdef0")
     said = "distill: note H3: expected notes such as C3\n"
     later = job(2, "kit", exit_json={"status": 2}, stderr_txt=said)
-    _, state, _, _, _, cards, _ = tab.show(later.id)
-    assert "note H3: expected notes such as C3" in state
-    assert cards.startswith(f'<h2 data-job="{JOB}">t</h2><p>seed 7</p>')
+    shown = tab.show(later.id)
+    assert "note H3: expected notes such as C3" in shown[tab._state]
+    assert shown[tab._cards].startswith(f'<h2 data-job="{JOB}">t</h2><p>seed 7</p>')
     assert Path(tab.zip(later.id)).stem == JOB
 
 
