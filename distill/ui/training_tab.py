@@ -10,6 +10,7 @@ import gradio as gr
 from distill.errors import ParamsError
 from distill.training.events import HOW_TO_STOP
 from distill.ui import view
+from distill.ui.chart import charts
 from distill.ui.forms import HIDDEN, QUIET
 from distill.ui.jobs import Job
 from distill.ui.workspace import Workspace
@@ -160,4 +161,4 @@ def _charts(job: Job) -> str:
     last = [{}, *job.events("prior", "PriorEpochMetrics")][-1]
     here = f"Training never stops by itself for this: “{STOP}” ends it with the best weights so far"
     alarm = str(last.get("memorization_message", "")).replace(HOW_TO_STOP, here)
-    return view.note(alarm, "alarm") + view.charts(metrics, kept)
+    return view.note(alarm, "alarm") + charts(metrics, kept)

@@ -344,7 +344,7 @@ def test_a_training_that_begins_while_the_page_looks_is_the_one_that_is_shown(
         begun.append(begun[0] if begun else job(4, "prior"))
         return ""
 
-    monkeypatch.setattr("distill.ui.view.charts", charts)
+    monkeypatch.setattr("distill.ui.training_tab.charts", charts)
     shown = looks("prior")()
     assert begun[0].id in shown.values()
 
