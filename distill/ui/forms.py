@@ -112,15 +112,13 @@ def verb_field(
     return gr.Textbox(value or "", label=label, info=info, max_length=1000, elem_id=elem_id)
 
 
-def command_of(
-    verb: Verb, first: str | None, recordings: Sequence[str], values: Mapping[str, Any]
-) -> list[str]:
-    """Return the arguments of a verb's command: the model or recording in its place, recordings, and values by setting."""
+def command_of(verb: Verb, paths: Sequence[str], values: Mapping[str, Any]) -> list[str]:
+    """Return the arguments of a verb's command: paths of the model and of recordings, and values by setting."""
     fields = verb.settings.model_fields
     named = {
         flag_of(name, fields[name]).name.removeprefix("--"): value for name, value in values.items()
     }
-    return [verb.name, *filter(None, (first, *recordings)), *flags(**named)]
+    return [verb.name, *paths, *flags(**named)]
 
 
 def sound(label: str, elem_id: str | None = None) -> gr.Audio:

@@ -69,6 +69,11 @@ class Job:
         return "interrupted" if status is None and self.is_cancelled else ENDS.get(status, "defect")
 
     @property
+    def report(self) -> dict[str, Any]:
+        """JSON report of a command that is done, otherwise {}."""
+        return self.read(STDOUT) if self.state == "done" else {}
+
+    @property
     def is_cancelled(self) -> bool:
         """Whether it was asked to save its work and end."""
         return (self.folder / CANCELLED).exists()

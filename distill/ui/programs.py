@@ -19,8 +19,8 @@ from distill.generate.settings import fields_of, flag_of
 from distill.text import one_line
 from distill.ui import view
 from distill.ui.forms import Page, command_of
-from distill.ui.generate_tab import rows_of
 from distill.ui.jobs import OTHERS
+from distill.ui.results import rows_of
 from distill.ui.worker import STDOUT
 from distill.ui.workspace import Workspace
 from distill.verbs import VERBS
@@ -156,7 +156,7 @@ class Programs:
         ][len(recordings) :]
         if missing and not is_recording:
             raise ParamsError(f"{missing[0]}: expected a recording, found none; upload one")
-        arguments = command_of(verb, first, list(map(str, recordings)), others)
+        arguments = command_of(verb, [first, *map(str, recordings)], others)
         job = self._work.jobs.start(
             verb.name, verb.name + FOR_PROGRAMS, arguments, {"model": str(model)}
         )

@@ -25,12 +25,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from distill.errors import ParamsError
 from distill.process import say
 from distill.storage.files import atomic_path
+from distill.ui.compare_tab import CompareTab
 from distill.ui.forms import QUIET, Page
 from distill.ui.generate_tab import GenerateTab
 from distill.ui.jobs import TRAININGS
 from distill.ui.library_tab import LibraryTab
+from distill.ui.prior_tab import PriorTab
 from distill.ui.programs import Programs
-from distill.ui.training_tabs import GENERATE, CompareTab, PriorTab, TrainTab
+from distill.ui.train_tab import TrainTab
+from distill.ui.training_tab import GENERATE
 from distill.ui.workspace import Workspace
 
 # Browser policy: fetch nothing from other sites, and allow no other page to frame this page.

@@ -1,12 +1,10 @@
-"""HTML of what the page shows: progress, tables, notes, charts. All text from files is escaped."""
+"""HTML of what the page shows: progress, tables, notes. All text from files is escaped."""
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from html import escape
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, TypeGuard
+from typing import Any
 from urllib.parse import quote
 
 from distill.audio.source import left_out_line, not_entered_line
@@ -14,8 +12,8 @@ from distill.params import default_params
 from distill.progress import STATUS
 from distill.text import several
 from distill.training.events import HEALTH, kept_weights
+from distill.ui.chart import is_finite
 from distill.ui.jobs import Job
-from distill.ui.worker import STDOUT
 from distill.verbs import VERBS
 
 STATES = {
@@ -35,16 +33,6 @@ TASKS = {
     **{verb.name: verb.doing for verb in VERBS.values()},
     "pictures": "drawing pictures",
 }
-CHARTS = (
-    (
-        "codec",
-        "Codec: loss",
-        {"train_loss": "training", "val_loss": "validation", "train_commit_loss": "commitment"},
-    ),
-    ("prior", "Prior: perplexity", {"val_perplexity": "held out"}),
-    ("prior", "Prior: bits per second", {"val_bits_per_second": "held out"}),
-    ("prior", "Prior: loss", {"train_loss": "training", "val_loss": "validation"}),
-)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], nothing: str = "") -> str:
@@ -126,7 +114,7 @@ def _bar(status: Mapping[str, Any]) -> str:
     task = escape(TASKS.get(label or "", label or "starting"))
     if not total:
         return f"<p>{task} …</p>"
-    time = f", about {clock(left)} left" if _is_finite(left) and done < total else ""
+    time = f", about {clock(left)} left" if is_finite(left) and done < total else ""
     text = (
         f", {escape(str(status.get('text')))}" if label == "kit" else ""
     )  # whose sounds come all at the end
@@ -135,8 +123,8 @@ def _bar(status: Mapping[str, Any]) -> str:
 
 def learned(job: Job) -> str:
     """Summary of a finished training from its command's JSON; "" if it has not ended well."""
-    made = job.read(STDOUT)
-    if job.state != "done" or "model" not in made:
+    made = job.report
+    if "model" not in made:
         return ""
     sound = f", {clock(made['seconds'])} of sound" if "seconds" in made else ""
     trained = (
@@ -214,107 +202,10 @@ def health(epochs: Sequence[Mapping[str, Any]]) -> str:
         last.get("level_names", ()), last["codebook_health"].values(), strict=False
     ):
         used, perplexity, dead = (
-            value if _is_finite(value) else 0.0 for value in map(health_of.get, HEALTH)
+            value if is_finite(value) else 0.0 for value in map(health_of.get, HEALTH)
         )
         rows.append(
             (level, f"{used:.0%}" + " ⚠" * (level in warned), f"{perplexity:.1f}", f"{dead:.0f}")
         )
     title = f"<h2>Codebooks on held-out recordings, epoch {int(last['epoch']) + 1}</h2>"
     return title + table(("level", "utilisation", "perplexity", "dead codes"), rows) if rows else ""
-
-
-def charts(
-    metrics: Mapping[str, Sequence[Mapping[str, Any]]],
-    kept: Mapping[str, int] = MappingProxyType({}),
-) -> str:
-    """Charts of the metrics of tasks, a record for each epoch, and the epochs that trainings which have ended keep."""
-    return "".join(
-        chart(title, metrics[task], names, kept.get(task)) for task, title, names in CHARTS
-    )
-
-
-def _is_finite(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-Points = list[tuple[float, float]]  # epoch and value
-
-
-def chart(
-    title: str,
-    metrics: Sequence[Mapping[str, Any]],
-    names: Mapping[str, str],
-    kept: int | None = None,
-) -> str:
-    """A chart of metrics by epoch, as SVG in the page's colours: `names` are the metrics and what their lines are called.
-
-    Epoch 0 is before training. A vertical line marks the epoch that is `kept`, from -1 as in records, or, while
-    training runs, the epoch with the lowest `val_loss`. A dot ends each line; the legend has its value there.
-    """
-    lines = {shown: points for name, shown in names.items() if (points := _points(metrics, name))}
-    if not lines:
-        return ""
-    epochs, values = zip(*(point for points in lines.values() for point in points), strict=True)
-    first, last, low, high = min(epochs), max(epochs), min(values), max(values)
-    width, height = 640, 260
-    left, right, top, bottom = 56, 628, 14, 226
-
-    def x(epoch: float) -> str:
-        return f"{left + (epoch - first) / max(last - first, 1) * (right - left):.1f}"
-
-    def y(value: float) -> str:
-        return f"{bottom - (value - low) / (high - low or 1.0) * (bottom - top):.1f}"
-
-    parts, legend = [], {}
-    for value in _ticks(low, high):
-        parts.append(
-            f'<line class="grid" x1="{left}" x2="{right}" y1="{y(value)}" y2="{y(value)}"/>'
-        )
-        parts.append(
-            f'<text x="{left - 6}" y="{y(value)}" dy="4" text-anchor="end">{value:.4g}</text>'
-        )
-    for epoch in sorted(
-        {first, last, *(tick for tick in _ticks(first, last) if tick == round(tick))}
-    ):
-        anchor = "end" if epoch == last else "start" if epoch == first else "middle"
-        is_near_end = (
-            0 < last - epoch < (last - first) / 8 or 0 < epoch - first < (last - first) / 8
-        )
-        word = "epoch " * (epoch in (first, last))
-        if not is_near_end:
-            parts.append(
-                f'<text x="{x(epoch)}" y="{height - 8}" text-anchor="{anchor}">{word}{epoch:g}</text>'
-            )
-    losses = [
-        (loss, epoch) for epoch, loss in _points(metrics, "val_loss") if first <= epoch <= last
-    ]
-    if losses:
-        best = min(losses)[1] if kept is None else kept + 1
-        title += f", {'best' if kept is None else 'kept'}: {f'epoch {best}' if best else 'before training'}"
-        parts.append(f'<line class="mark" x1="{x(best)}" x2="{x(best)}" y1="{top}" y2="{bottom}"/>')
-    for number, (name, points) in enumerate(lines.items(), 1):
-        colour, (epoch, value) = f"var(--d-{number})", points[-1]
-        path = " ".join(f"{x(epoch)},{y(value)}" for epoch, value in points)
-        parts.append(f'<polyline points="{path}" fill="none" stroke-width="2" stroke="{colour}"/>')
-        parts.append(f'<circle cx="{x(epoch)}" cy="{y(value)}" r="4" fill="{colour}"/>')
-        legend[f"{name}: {value:.3g}"] = f'<span style="color: {colour}">━</span>'
-    samples = "".join(f"<span>{sample} {escape(text)}</span>" for text, sample in legend.items())
-    return (
-        f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape("; ".join([title, *legend]))}">'
-        f'{"".join(parts)}</svg><div class="legend">{samples}</div></figure>'
-    )
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Round values between two, both within: three to six; one where they are equal."""
-    if high <= low:
-        return [low]
-    rough = (high - low) / 4
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
-    return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
-def _points(metrics: Sequence[Mapping[str, Any]], name: str) -> Points:
-    return [(epoch["epoch"] + 1, epoch[name]) for epoch in metrics if _is_finite(epoch.get(name))]

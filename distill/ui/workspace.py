@@ -92,9 +92,18 @@ class Workspace:
         """Entry of a model in `distill list`, or {}."""
         return next((model for model in self.listed() if model["file"] == name), {})
 
+    def relative(self, path: Path) -> str:
+        """Path relative to the folder."""
+        return path.relative_to(self.root).as_posix()
+
+    def labels_of(self, name: str | None) -> list[str]:
+        """Labels that a model has learnt."""
+        labels: list[str] = self.known(name).get("labels", [])
+        return labels
+
     def argument(self, path: Path) -> str:
         """Path relative to the folder, as a command argument that is never read as a flag or a home folder."""
-        text = path.relative_to(self.root).as_posix()
+        text = self.relative(path)
         return f"./{text}" if text.startswith(("-", "~")) else text
 
     def corpora(self) -> list[str]:
@@ -113,7 +122,7 @@ class Workspace:
                 folder.parent == self.root and folder.name in LEFT_OUT
             )
             if not is_left_out and any(map(is_recording, names)):
-                corpora.append(folder.relative_to(self.root).as_posix())
+                corpora.append(self.relative(folder))
         return corpora
 
     def corpus(self, name: str) -> Path:

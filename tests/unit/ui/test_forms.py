@@ -4,7 +4,7 @@ import pytest
 
 from distill.generate.settings import fields_of
 from distill.ui.forms import command_of, verb_field
-from distill.ui.generate_tab import pattern_of
+from distill.ui.generate_form import pattern_of
 from distill.verbs import VERBS
 from distill.verbs.generate import GenerateSettings
 
@@ -26,7 +26,7 @@ def test_bounds_and_defaults_are_those_of_the_request() -> None:
 
 def test_values_become_flags_and_what_is_empty_is_left_out() -> None:
     values = {"n": 4, "seconds": "", "label": None, "top_p": 0.9, "min_novelty": "close", "reject_faults": True}
-    assert command_of(VERBS["generate"], "a.distill", [], values) == [
+    assert command_of(VERBS["generate"], ["a.distill"], values) == [
         *("generate", "a.distill", "--count", "4", "--top-p", "0.9", "--min-novelty", "close", "--reject-faults"),
     ]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from distill.ui import keyboard
-from distill.ui.generate_tab import names_of
+from distill.ui.results import names_of
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&"
 

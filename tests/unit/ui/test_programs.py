@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from distill.ui.generate_tab import rows_of
 from distill.ui.programs import MAKES
+from distill.ui.results import rows_of
 from distill.ui.server import make_app
 from distill.ui.workspace import Workspace
 from unit.tiny import write_prior_model, write_tone

@@ -12,7 +12,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -29,10 +28,11 @@ from distill.errors import ParamsError
 from distill.training.events import RollbackEvent
 from distill.training.tracking import Tracker
 from distill.ui import server, view
-from distill.ui.generate_tab import GenerateTab
+from distill.ui.compare_tab import NONE_YET, end_tree
 from distill.ui.jobs import Job, Jobs
+from distill.ui.results import Results
 from distill.ui.server import HEADERS, Guard, Page, make_app
-from distill.ui.training_tabs import NO_FOLDERS, NONE_YET, end_group
+from distill.ui.train_tab import NO_FOLDERS
 from distill.ui.workspace import Workspace
 from unit.ui.handmade import ID as JOB
 from unit.ui.handmade import write_job
@@ -180,7 +180,7 @@ def test_links_that_lead_out_of_the_folder_are_not_served(page: TestClient, work
 def test_remarks_on_a_recording_are_above_its_takes(workspace: Workspace, job: Callable[..., Job]) -> None:
     said = "distill: warning: a.wav: very short: 0.030 s\nvary 1/1\n"
     varied = job(2, "vary", exit_json={"status": 0}, stdout_txt={"seed": 1, "takes": []}, stderr_txt=said)
-    _, shown = GenerateTab._sounds_of(SimpleNamespace(_work=workspace), varied)  # type: ignore[arg-type]
+    _, shown = Results(workspace).html(varied)
     assert shown.startswith(
         f'<h2 data-job="{varied.id}">t</h2><p class="warning" role="status">a.wav: very short: 0.030 s</p><p>seed 1</p>'
     )
@@ -193,9 +193,9 @@ def test_what_is_at_work_or_refused_leaves_the_sounds_before_it_on_the_page(job:
         tab.zip("20250101-000000-abcdef0")
     said = "distill: note H3: expected notes such as C3\n"
     later = job(2, "kit", exit_json={"status": 2}, stderr_txt=said)
-    _, state, _, _, _, cards, _ = tab.show(later.id)
-    assert "note H3: expected notes such as C3" in state
-    assert cards.startswith(f'<h2 data-job="{JOB}">t</h2><p>seed 7</p>')
+    shown = tab.show(later.id)
+    assert "note H3: expected notes such as C3" in shown[tab._state]
+    assert shown[tab._cards].startswith(f'<h2 data-job="{JOB}">t</h2><p>seed 7</p>')
     assert Path(tab.zip(later.id)).stem == JOB
 
 
@@ -309,7 +309,7 @@ def test_a_refusal_is_a_sentence_without_markup(page: TestClient, name: str, val
     assert answer["output"]["error"].startswith(said)
 
 
-def looks(kind: str) -> Callable[[], list[Any]]:
+def looks(kind: str) -> Callable[[], dict[Any, Any]]:
     """What the page asks of a tab of trainings every second."""
     (handler,) = (
         one.fn
@@ -326,7 +326,7 @@ def test_both_tabs_show_what_a_training_warns_of(job: Callable[..., Job], kind: 
     back = RollbackEvent(90, 40, 1, is_last=False, reason="perplexity 9.1 is 20 % above its average").message
     said = (back, "warning: after 1000 steps the memory retrieves 25% of motifs among 31 distractors", "a line")
     job(2, kind, said_txt="\n".join(said))
-    shown = "".join(part for part in looks(kind)() if isinstance(part, str))
+    shown = "".join(part for part in looks(kind)().values() if isinstance(part, str))
     for warning in said[:2]:
         assert f'<p class="warning" role="status">{warning.removeprefix("warning: ")}</p>' in shown
     assert "a line" not in shown
@@ -344,8 +344,9 @@ def test_a_training_that_begins_while_the_page_looks_is_the_one_that_is_shown(
         begun.append(begun[0] if begun else job(4, "prior"))
         return ""
 
-    monkeypatch.setattr("distill.ui.view.charts", charts)
-    assert looks("prior")()[0] == begun[0].id
+    monkeypatch.setattr("distill.ui.training_tab.charts", charts)
+    shown = looks("prior")()
+    assert begun[0].id in shown.values()
 
 
 @pytest.mark.usefixtures("page")
@@ -359,7 +360,7 @@ def test_sizes_that_are_left_empty_follow_the_architecture(
     (form,) = (one for one in blocks().fns.values() if one.api_name == "train_prior")
     for architecture in ("frame", "flat"):
         chosen = {"prior-model": "mine.distill", "Architecture": architecture}
-        form.fn(*(chosen.get(one.elem_id, chosen.get(one.label, one.value)) for one in form.inputs))
+        form.fn({one: chosen.get(one.elem_id, chosen.get(one.label, one.value)) for one in form.inputs})
         assert asked.pop()[2] == ["train-prior", "models/mine.distill", "--architecture", architecture, "--json"]
 
 
@@ -433,14 +434,13 @@ def test_a_browser_that_returns_when_it_is_closed_holds_up_no_page(
 
 def test_mlflow_ends_with_the_processes_that_it_started() -> None:
     command = ["sh", "-c", "sleep 100 & echo $!; wait"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as started:
-        assert started.stdout is not None
+    with psutil.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as started:
         child = psutil.Process(int(started.stdout.readline()))
-        end_group(started)
+        end_tree(started)
         started.wait(timeout=30)
         _, alive = psutil.wait_procs([child], timeout=30)
         assert alive == [] or child.status() == psutil.STATUS_ZOMBIE
-        end_group(started)  # it has ended: nothing is signalled
+        end_tree(started)  # it has ended: nothing is signalled
 
 
 def test_behind_a_proxy_the_page_is_below_a_path(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from distill.errors import ParamsError
 from distill.ui import view
+from distill.ui.chart import chart, charts
 from distill.ui.forms import error_to_show, flags
 from distill.ui.jobs import NO_JOB, Job
 from unit.ui.handmade import write_job
@@ -56,9 +57,9 @@ def test_text_is_escaped(tmp_path: Path) -> None:
 
 
 def test_nothing_is_said_of_nothing() -> None:
-    assert view.note("") == view.health([]) == view.ingest({}) == view.charts({"codec": [], "prior": []}) == ""
+    assert view.note("") == view.health([]) == view.ingest({}) == charts({"codec": [], "prior": []}) == ""
     assert view.progress(NO_JOB, "No training yet.") == '<p class="note" role="status">No training yet.</p>'
-    assert view.chart("loss", [{"epoch": 0, "a": math.nan, "b": "1"}], {"a": "a", "b": "b"}) == ""
+    assert chart("loss", [{"epoch": 0, "a": math.nan, "b": "1"}], {"a": "a", "b": "b"}) == ""
 
 
 def test_progress_says_what_is_left_and_how_it_ended(tmp_path: Path) -> None:
@@ -130,17 +131,17 @@ def test_no_epoch_shows_numbers_that_are_none() -> None:
     bad = {"val_loss": math.nan, "train_loss": None, "val_perplexity": "x", "utilization_warnings": ()}
     bad["codebook_health"] = {"level_0": {"utilization": math.nan}}
     metrics = [{"epoch": 0, **bad}, {"epoch": 1, "val_loss": 2.0, "train_loss": math.inf}, {"epoch": 2, **bad}]
-    charts = view.charts({"codec": metrics, "prior": metrics})
-    for shown in (view.health(metrics), charts):
+    shown_charts = charts({"codec": metrics, "prior": metrics})
+    for shown in (view.health(metrics), shown_charts):
         assert not any(word in shown.lower() for word in ("nan%", ">nan", "inf ", ",nan"))
-    assert "best: epoch 2" in charts
+    assert "best: epoch 2" in shown_charts
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(["val_loss", "b", "c"]), NUMBERS), max_size=4))
 def test_no_chart_has_numbers_that_are_none(metrics: list[dict[str, float]]) -> None:
     metrics = [{"epoch": epoch, **values} for epoch, values in enumerate(metrics)]
-    chart = view.chart("loss", metrics, {"val_loss": "a", "b": "b", "c": "c"})
-    drawn = " ".join(re.findall(r'(?:points|x\d?|y\d?|cx|cy)="([^"]*)"', chart))
+    svg = chart("loss", metrics, {"val_loss": "a", "b": "b", "c": "c"})
+    drawn = " ".join(re.findall(r'(?:points|x\d?|y\d?|cx|cy)="([^"]*)"', svg))
     assert not re.search("nan|inf", drawn)
 
 
@@ -151,10 +152,10 @@ def test_a_chart_begins_before_training_and_marks_the_epoch_that_is_kept(
     kept: int | None, said: str, place: int
 ) -> None:
     metrics = [{"epoch": epoch, "val_loss": loss} for epoch, loss in ((-1, 2.0), (0, 2.5), (1, 1.999))]
-    chart = ElementTree.fromstring(view.chart("loss", metrics, {"val_loss": "held out"}, kept))
-    assert chart.findtext("figcaption") == f"loss, {said}"
-    (line,) = chart.iter("polyline")
-    (mark,) = (one for one in chart.iter("line") if one.get("class") == "mark")
+    svg = ElementTree.fromstring(chart("loss", metrics, {"val_loss": "held out"}, kept))
+    assert svg.findtext("figcaption") == f"loss, {said}"
+    (line,) = svg.iter("polyline")
+    (mark,) = (one for one in svg.iter("line") if one.get("class") == "mark")
     points = [pair.split(",")[0] for pair in str(line.get("points")).split()]
     assert points.index(str(mark.get("x1"))) == place
 
@@ -162,16 +163,16 @@ def test_a_chart_begins_before_training_and_marks_the_epoch_that_is_kept(
 def test_points_keep_their_order_and_place() -> None:
     metrics = [{"epoch": epoch, "val_loss": loss} for epoch, loss in enumerate((3.0, math.nan, 1.0))]
     metrics[0]["b"] = 2.0
-    text = view.chart(HOSTILE, metrics, {"val_loss": HOSTILE, "b": "one point"})
+    text = chart(HOSTILE, metrics, {"val_loss": HOSTILE, "b": "one point"})
     assert "<img" not in text
-    chart = ElementTree.fromstring(text)  # which fails where a tag or a quote is left open
-    assert HOSTILE in (chart.findtext("figcaption") or "")
-    line, _ = chart.iter("polyline")
+    svg = ElementTree.fromstring(text)  # which fails where a tag or a quote is left open
+    assert HOSTILE in (svg.findtext("figcaption") or "")
+    line, _ = svg.iter("polyline")
     (x1, y1), (x2, y2) = (map(float, pair.split(",")) for pair in str(line.get("points")).split())
     assert (x1 < x2, y1 < y2) == (True, True)  # down, as the loss
-    (mark,) = (one for one in chart.iter("line") if one.get("class") == "mark")
+    (mark,) = (one for one in svg.iter("line") if one.get("class") == "mark")
     assert float(str(mark.get("x1"))) == x2
-    assert len(list(chart.iter("circle"))) == 2  # also of the line of one point
+    assert len(list(svg.iter("circle"))) == 2  # also of the line of one point
     assert text.count(escape(f"{HOSTILE}: 1")) == 2  # in the legend, and for those who hear the page
 
 
