@@ -102,7 +102,7 @@ class NoteInstrument(KitGenerator):
             tried |= {middle, *range(min(self._made), max(self._made) + 1)}
 
     def _nearest(self, first: Sequence[GeneratedSound], voices: Sequence[Voice]) -> Voice:
-        """Voice nearest to the instrument's first sound; the most complete voice if there is none."""
+        """Voice nearest to the instrument's first sound; without one, the most complete voice."""
         if not first:
             return max(voices, key=len)
         unlike = self.distances([*first, *(next(iter(voice.values())) for voice in voices)])

@@ -1,7 +1,7 @@
 """Memorisation check: held-out perplexity below a threshold, and near-duplicates across the split.
 
-The check leaves out tone codes: a held note is easy to predict, with or without memorisation. It compares the
-perplexity of all other levels with a threshold, and that of the coarse levels alone. Fine levels are close to noise and
+The check leaves out tone codes: a held note is easy to predict, with or without memorisation. Two
+perplexities have a threshold: all other levels together, and the coarse levels alone. Fine levels are close to noise and
 cannot be memorised: many of them raise the perplexity of all levels, even if the coarse levels are memorised.
 """
 

@@ -76,7 +76,7 @@ class Reference:
     side_info: Sequence[SideInfo] = ()
 
     def side_info_of(self, name: str) -> SideInfo:
-        """Side information of the training recording with this name; UNKNOWN if there is none."""
+        """Side information of the training recording with this name, or UNKNOWN."""
         return dict(zip(self.names, self.side_info, strict=False)).get(name, UNKNOWN)
 
     def expect_measures(self, bands: int) -> None:

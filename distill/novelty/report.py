@@ -39,7 +39,7 @@ class SetReport:
     motion: Medians
     motion_held_out: Medians  # of held-out recordings, decoded from their codes
     diversity: float | None  # Vendi score, the effective number of different sounds; None for one
-    diversity_of_recordings: float | None  # of as many training recordings
+    diversity_of_recordings: float | None  # an equal number of training recordings
 
     def metrics(self) -> dict[str, float]:
         """Metrics by name, without those that are None.
@@ -160,7 +160,7 @@ def report_on(
 def diversity(
     generated: Statistics, held_out: Statistics, training: Statistics, seed: int
 ) -> tuple[float, float] | None:
-    """Vendi score of generated sounds and of as many training recordings (Friedman and Dieng 2022); None for one sound.
+    """Vendi score of generated sounds and of an equal number of training recordings (Friedman and Dieng 2022); None for one sound.
 
     The kernel is Gaussian; its bandwidth is the median squared distance of two held-out sounds.
     """

@@ -71,7 +71,7 @@ class Novelty:
 
     @property
     def percentile(self) -> float:
-        """Novelty percentile: the higher of both spaces, or that of the deciding space for a new sound."""
+        """Novelty percentile, the higher of both spaces; for a new sound, the percentile in the deciding space."""
         return (
             self.nearest.percentile
             if self.verdict == "new"
@@ -123,7 +123,7 @@ class NoveltyScorer:
         )
 
     def __call__(self, sounds: Sequence[Codes]) -> list[Novelty]:
-        """Novelty of each sound, given its codes `[F, Q]`: that of its least new passage."""
+        """Novelty of each sound, given its codes `[F, Q]`, decided by the least new passage."""
         cuts = [list(pairwise(_passages(len(codes)))) for codes in sounds]
         passages = [
             codes[begin:end] for codes, own in zip(sounds, cuts, strict=True) for begin, end in own

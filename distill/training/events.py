@@ -252,7 +252,7 @@ class RollbackEvent:
 class TrainingResult:
     """Result of a training, and its last event.
 
-    `best_tensors` is the state dict of the best epoch; `last_tensors` is the one after the last step, not averaged.
+    `best_tensors` is the state dict of the best epoch; `last_tensors` is the state dict after the last step, not averaged.
     Epochs count from 1 here and in all files; a `best_epoch` of 0 stands for the initial weights. `start_metrics` are
     theirs, empty if they were not validated. `history` has a row per epoch. `counts` are metrics of the training
     itself, such as the number of rollbacks, and `remarks` are sentences for the user.

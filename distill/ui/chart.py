@@ -83,7 +83,7 @@ class Plot:
             yield f'<text x="{LEFT - 6}" y="{y}" dy="4" text-anchor="end">{value:.4g}</text>'
 
     def epochs(self) -> Iterator[str]:
-        """Numbers of epochs: the first, the last, and whole ones that are not near either."""
+        """Numbers of epochs: the first, the last, and round numbers that are near neither."""
         span = self.last - self.first
         inner = [tick for tick in _ticks(self.first, self.last) if tick == round(tick)]
         far = [epoch for epoch in inner if span / 8 <= epoch - self.first <= span * 7 / 8]

@@ -26,7 +26,7 @@ class GenerateForm(VerbForm):
         settings = super().settings(values)
         settings["pattern"] = [pattern_of(*settings["pattern"])]
         (count,), (notes,) = settings["n"], settings["note"]
-        with suppress(ParamsError):  # without notes; the command reports wrong ones
+        with suppress(ParamsError):  # without notes; the command reports wrong notes
             settings["n"] = [count * len(read_notes(notes))]
         return settings
 
@@ -37,7 +37,7 @@ class GenerateForm(VerbForm):
 
 
 def build_fields() -> Fields:
-    """Build the fields of the form, the usual ones first, others in folds."""
+    """Build the fields of the form, the common fields first, others in folds."""
     fields: dict[str, Any] = {
         "n": gr.Slider(1, 32, 4, step=1, label=COUNT, elem_id="count"),
         "label": gr.Dropdown(

@@ -42,7 +42,7 @@ class Results:
         return next((job.id for job in self._all()), None)
 
     def job(self, name: str | None) -> Job:
-        """The job with this id if it has made something, otherwise the newest such job before it, or NO_JOB."""
+        """The job with this id if it has made something, otherwise the newest job before it that has, or NO_JOB."""
         until_then = (job for job in self._all() if job.id <= (name or ""))
         return next(filter(self._has_sounds, until_then), NO_JOB)
 
@@ -53,7 +53,7 @@ class Results:
         return job.state == "done" or bool(self._files(job))
 
     def _files(self, job: Job) -> list[Path]:
-        """Sounds that a job has made until now; those of a kit come together, at its end."""
+        """Sounds that a job has made until now; all sounds of a kit come together, at its end."""
         paths = sorted(self.folder(job).glob("*.wav"))
         return [path for path in paths if not path.stem.endswith(NEAREST)]
 

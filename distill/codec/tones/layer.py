@@ -84,7 +84,7 @@ class ToneLayer(nn.Module):
             amplitudes, rest = self.separate(frequencies, relative, bands, share)
             rest = (rest / bands.clamp_min(LOG_FLOOR)).clamp(1e-5, 1.0)
             parts = bands * (1 - rest)
-            # Of a hop's power in partials: noise below, a tone above.
+            # Proportion of a hop's power in partials: noise below, a tone above.
             noise_share, tone_share = (0.3, 0.9)
             power = parts.square().sum(dim=-1) / bands.square().sum(dim=-1).clamp_min(LOG_FLOOR**2)
             tonal = ((power - noise_share) / (tone_share - noise_share)).clamp(0, 1)
