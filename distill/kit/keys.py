@@ -89,4 +89,5 @@ def key_ranges(notes: Sequence[int]) -> dict[int, tuple[int, int]]:
     """
     firsts = [KEYS[0], *((low + high + 1) // 2 for low, high in pairwise(notes))]
     lasts = [*(first - 1 for first in firsts[1:]), KEYS[-1]]
-    return dict(zip(notes, zip(firsts, lasts, strict=True), strict=True))
+    ranges = zip(firsts, lasts, strict=True)  # one range more than notes if there are none
+    return dict(zip(notes, ranges, strict=False))
