@@ -59,9 +59,14 @@ class Dask(Executor):
 
     def close(self) -> None:
         """Close the connection."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close(timeout=2)
+        if self._client:
+            self._client.close(timeout=2)
+        self._client = None
+
+    def _warn_without_workers(self, client: Any) -> None:
+        if not client.scheduler_info(n_workers=1)["workers"]:
+            text = "cluster %s: no worker has joined yet; waiting for the first (dask worker %s)"
+            _log.warning(text, self.address, self.address)
 
     def map(
         self, function: Callable[[T], R], items: Iterable[T], folders: Sequence[Path]
@@ -82,16 +87,11 @@ class Dask(Executor):
 
         running: dict[Any, T] = {}
         try:
-            if not client.scheduler_info(n_workers=1)["workers"]:
-                idle = (
-                    "cluster %s: no worker has joined yet; waiting for the first (dask worker %s)"
-                )
-                _log.warning(idle, self.address, self.address)
-            shared = client.submit(
-                bytes, dumps(function), pure=False
-            )  # workers fetch it from each other
+            self._warn_without_workers(client)
+            # Workers fetch the function from each other.
+            shared = client.submit(bytes, dumps(function), pure=False)
             done = as_completed(loop=client.loop)
-            ahead += islice(waiting, _most_tasks(client) - 1)
+            ahead += islice(waiting, _max_tasks(client) - 1)
             while ahead or running:
                 for item in ahead:
                     future = client.submit(
@@ -101,7 +101,7 @@ class Dask(Executor):
                     done.add(future)
                 future = next(done)
                 yield running.pop(future), future.result()
-                ahead = list(islice(waiting, max(0, _most_tasks(client) - len(running))))
+                ahead = list(islice(waiting, max(0, _max_tasks(client) - len(running))))
         except KilledWorker as error:
             raise ClusterError(
                 f"cluster {self.address}: expected workers that end a task, found that {error.allowed_failures + 1} of "
@@ -119,7 +119,7 @@ class Dask(Executor):
                 future.release()
 
 
-def _most_tasks(client: Any) -> int:
+def _max_tasks(client: Any) -> int:
     """Number of tasks in flight: enough to keep workers busy, few enough to repeat if a worker is lost."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     return 3 * max(1, sum(int(worker["nthreads"]) for worker in workers))
@@ -136,16 +136,11 @@ def _connected(address: str) -> Any:
             "pip install 'distill-audio[cluster]', or run without DISTILL_CLUSTER"
         ) from error
     # ClusterError reports lost connections; Dask would log each of them.
-    for name in (
-        "distributed.client",
-        "distributed.comm",
-        "distributed.core",
-        "tornado.application",
-    ):
+    noisy = "distributed.client", "distributed.comm", "distributed.core", "tornado.application"
+    for name in noisy:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    dask.config.set(
-        {"distributed.admin.large-graph-warning-threshold": 1 << 30}
-    )  # a function may hold a codec
+    # A function may hold a codec.
+    dask.config.set({"distributed.admin.large-graph-warning-threshold": 1 << 30})
     try:
         return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:

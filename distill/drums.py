@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 KICK, SNARE, CLOSED_HAT, OPEN_HAT = (36, 35), (38, 40), (42,), (46,)
 
-# Names (a label must contain all words of a name), and keys on the General MIDI percussion map in order of preference.
-# The first matching rule applies.
+# Names, and their keys on the General MIDI percussion map in order of preference. A name matches a label with all of its
+# words. The first matching name applies.
 _DRUMS = """
 hat open, hihat open, openhat: 46; hat pedal, hihat pedal: 44; hat, hihat, closedhat: 42
 rim, rimshot, sidestick, side stick: 37; clap, handclap: 39; kick, bassdrum, bass drum: 36 35; snare: 38 40

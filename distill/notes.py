@@ -10,7 +10,6 @@ from distill.text import one_line
 
 KEYS = range(128)  # MIDI keys
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-STEPS = {"#": 1, "♯": 1, "": 0, "b": -1, "♭": -1}
 CONCERT_PITCH = 440.0  # Hz of A4 for which a MIDI number equals the pitch
 EXPECTED = (
     "notes such as C3, F#2 or Bb4, MIDI numbers from 0 to 127 (C4 is 60), or a range such as C2:C4"
@@ -34,8 +33,10 @@ class Tuning(NamedTuple):
     @property
     def in_words(self) -> str:
         """Remark for the user, or "" if A4 is 440 Hz."""
-        said = f"notes at A = {self.hertz:g} Hz" + ", as the recordings" * self.is_of_recordings
-        return "" if self.hertz == CONCERT_PITCH else said
+        if self.hertz == CONCERT_PITCH:
+            return ""
+        source = ", as the recordings" if self.is_of_recordings else ""
+        return f"notes at A = {self.hertz:g} Hz{source}"
 
 
 CONCERT = Tuning()  # A4 at 440 Hz
@@ -49,7 +50,8 @@ def note_name(key: int) -> str:
 def pitch_name(pitch: float) -> str:
     """Nearest note to a pitch in semitones (MIDI), and the deviation in cents, if any: "C4", "C4 -12 cents"."""
     cents = round(100 * (pitch - round(pitch)))
-    return note_name(round(pitch)) + (f" {cents:+d} cents" if cents else "")
+    deviation = f" {cents:+d} cents" if cents else ""
+    return note_name(round(pitch)) + deviation
 
 
 def read_note(text: str) -> int | None:
@@ -57,7 +59,8 @@ def read_note(text: str) -> int | None:
     if re.fullmatch(r"[0-9]{1,3}", text):
         key = int(text)
     elif parts := re.fullmatch(r"([A-Ga-g])([#♯b♭]?)(-?[0-9]{1,2})", text):
-        key = NAMES.index(parts[1].upper()) + STEPS[parts[2]] + 12 * (int(parts[3]) + 1)
+        step = {"#": 1, "♯": 1, "": 0, "b": -1, "♭": -1}[parts[2]]
+        key = NAMES.index(parts[1].upper()) + step + 12 * (int(parts[3]) + 1)
     else:
         return None
     return key if key in KEYS else None
@@ -65,11 +68,9 @@ def read_note(text: str) -> int | None:
 
 def notes_text(given: Notes) -> str:
     """Notes as one text, separated by commas."""
-    return (
-        str(given)
-        if isinstance(given, str) or not isinstance(given, Iterable)
-        else ",".join(map(str, given))
-    )
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        return str(given)
+    return ",".join(map(str, given))
 
 
 def read_notes(given: Notes) -> list[int]:
@@ -77,13 +78,13 @@ def read_notes(given: Notes) -> list[int]:
 
     Raises ParamsError for invalid notes and for empty text.
     """
-    every, keys = notes_text(given), list[int]()
-    for text in map(str.strip, every.split(",")):
+    whole, keys = notes_text(given), list[int]()
+    for text in map(str.strip, whole.split(",")):
         ends = [read_note(end.strip()) for end in text.split(":")]
         first, last = ends[0], ends[-1]
         if len(ends) > 2 or first is None or last is None:
             other = one_line(text, 60) or "nothing"
-            raise ParamsError(f"note {one_line(every, 60)}: expected {EXPECTED}, found {other}")
+            raise ParamsError(f"note {one_line(whole, 60)}: expected {EXPECTED}, found {other}")
         if first > last:
             raise ParamsError(
                 f"note {one_line(text, 60)}: expected a range from a lower to a higher note, found the higher one first; "

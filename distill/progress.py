@@ -242,4 +242,4 @@ def health_lines(health: Mapping[str, Mapping[str, float]], title: str) -> list[
 
 def plain(text: str) -> Text:
     """Rich text from a file, without markup or control characters."""
-    return Text(one_line(text, most=1000))
+    return Text(one_line(text, limit=1000))

@@ -23,7 +23,6 @@ from distill.text import normal_form
 
 Side = Literal["train", "val"]
 
-LEAST_APART = 0.1  # of the requested amount; below it, near-duplicates are split
 END = ":end"  # suffix of the id and the group of a recording's held-out end
 
 
@@ -94,30 +93,31 @@ def split_recordings(
     if not every:
         raise ValueError("a split needs recordings, found none")
     least, least_unlike = (
-        math.ceil(share * _samples(every))
-        for share in (bounds(fraction)[0], LEAST_APART * fraction)
+        math.ceil(proportion * _samples(every))
+        for proportion in (bounds(fraction)[0], fraction / 10)
     )
     alike = _grouped(every, lambda recording: recording.group, by_label)
     apart = _grouped(every, lambda recording: recording.pcm_sha256[:16], by_label)
-    ways = [alike, apart] if len(alike) < len(apart) else [alike]
-    for groups in ways:
+    has_duplicates = len(alike) < len(apart)
+    # Groups to split, whether near-duplicates are split, and the minimum of samples in groups that can be held out.
+    ways = [(alike, False, 0)]
+    if has_duplicates:
+        ways = [(alike, False, least_unlike), (apart, True, 0)]
+    for groups, is_apart, enough in ways:
         chosen, count = _chosen(groups, seed, fraction)
         drawn = [recording for group in chosen[:count] for recording in group.recordings]
-        held_out, is_apart = _hashes(drawn), groups is apart
+        held_out = _hashes(drawn)
         single = [group.recordings[0] for group in groups if len(group.recordings) == 1]
         long = [
             each for each in single if each.samples >= 2 * least and each.pcm_sha256 not in held_out
         ]
         if long and _samples(drawn) < least:
             return Split(held_out, _longest(long).pcm_sha256, least, is_apart)
-        if chosen and (
-            groups is ways[-1] or max(_samples(drawn), chosen[0].samples) >= least_unlike
-        ):
+        if chosen and max(_samples(drawn), chosen[0].samples) >= enough:
             return Split(held_out or _hashes(chosen[0].recordings), is_apart=is_apart)
     longest = _longest(every)
-    return Split(
-        frozenset(), longest.pcm_sha256, min(least, longest.samples // 2), len(alike) < len(every)
-    )
+    end = min(least, longest.samples // 2)
+    return Split(frozenset(), longest.pcm_sha256, end, has_duplicates)
 
 
 def _grouped(
@@ -137,7 +137,7 @@ def _chosen(groups: Sequence[Group], seed: int, fraction: float) -> tuple[list[G
     totals, taken = Counter(label for group in groups for label in group.labels), Counter[str]()
     movable = [group for group in groups if all(totals[label] > 1 for label in group.labels)]
     total = sum(group.samples for group in groups)
-    least, most = (share * total for share in bounds(fraction))
+    least, most = (proportion * total for proportion in bounds(fraction))
     smallest = min((group.samples for group in movable), default=total)
     if smallest > max(most, total / 2):
         return [], 0
@@ -145,12 +145,10 @@ def _chosen(groups: Sequence[Group], seed: int, fraction: float) -> tuple[list[G
     most_groups = max(1, math.floor(bounds(fraction)[1] * len(groups)))
     chosen: list[Group] = []
     size = by_draw = 0
-    for value, group in sorted(
-        ((draw(group.name, seed), group) for group in movable), key=lambda drawn: drawn[0]
-    ):
-        if value >= fraction and (
-            size >= least or len(chosen) >= math.ceil(fraction * len(groups))
-        ):
+    enough = math.ceil(fraction * len(groups))
+    for group in sorted(movable, key=lambda group: draw(group.name, seed)):
+        is_drawn = draw(group.name, seed) < fraction
+        if not is_drawn and (size >= least or len(chosen) >= enough):
             break
         are_labels_kept = all(taken[label] < totals[label] // 2 for label in group.labels)
         is_within = group.samples <= min(most_of_one, most - size) and len(chosen) < most_groups
@@ -158,10 +156,9 @@ def _chosen(groups: Sequence[Group], seed: int, fraction: float) -> tuple[list[G
             chosen.append(group)
             size += group.samples
             taken.update(group.labels)
-            by_draw += value < fraction
-    return chosen, len(
-        chosen
-    ) if size >= least else by_draw  # if too little either way, train on the others
+            by_draw += is_drawn
+    # If the additional groups are still too little, they are trained on.
+    return chosen, len(chosen) if size >= least else by_draw
 
 
 def split_remark(
@@ -173,12 +170,11 @@ def split_remark(
 ) -> str:
     """Sentence on what could not be held out and on its cost, or "" if the split is as requested."""
     total = _samples(recordings)
-    least, most = (share * total for share in bounds(fraction))
-    size = split.end + _samples(
-        recording for recording in recordings if recording.pcm_sha256 in split.held_out
-    )
-    groups = _grouped(recordings, lambda recording: recording.group, by_label)
+    least, most = (proportion * total for proportion in bounds(fraction))
     cut = [recording for recording in recordings if recording.pcm_sha256 == split.cut]
+    held_out = (each for each in recordings if each.pcm_sha256 in split.held_out)
+    size = split.end + _samples(held_out)
+    groups = _grouped(recordings, lambda recording: recording.group, by_label)
     if split.is_apart:
         several = sum(len(group.recordings) for group in groups if len(group.recordings) > 1)
         remarks = [
@@ -187,37 +183,35 @@ def split_remark(
         ]
         groups = _grouped(recordings, lambda recording: recording.pcm_sha256, by_label)
     else:
-        remarks = []
-        for group in groups:
-            is_trained_on = (
-                group.samples > fraction * total
-                and group.recordings[0].pcm_sha256 not in split.held_out
-            )
-            if is_trained_on and (
-                len(group.recordings) > 1 or (size < least and group.recordings != cut)
-            ):
-                remarks.append(_trained_on(group))
+        remarks = [
+            _trained_on(group)
+            for group in groups
+            if group.samples > fraction * total
+            and group.recordings[0].pcm_sha256 not in split.held_out
+            and (len(group.recordings) > 1 or (size < least and group.recordings != cut))
+        ]
     for recording in cut:
         start = recording.trimmed_before + (recording.samples - split.end) / sample_rate
         remarks.append(f"the end of {recording.path} is held out, from {start:.1f} s on")
-    sounds = Counter(label for group in groups for label in group.labels)
-    single = sorted(
-        {label for label, number in sounds.items() if number == 1}
-        - {normal_form(recording.label) for recording in cut}
-    )
-    if single:
-        more = f" and {len(single) - 5} more" * (len(single) > 5)
-        remarks.append(
-            f"of labels with one sound nothing is held out: {', '.join(single[:5])}{more}"
-        )
+    remarks += _single_labels(groups, cut)
     if size < least:
         remarks.append("held-out figures rest on little sound")
     if not remarks and size <= most:
         return ""
     asked = f"({size / total:.0%}, asked {fraction:.0%})"
-    return "; ".join(
-        [f"held out: {size / sample_rate:.1f} of {total / sample_rate:.1f} s {asked}", *remarks]
-    )
+    whole = f"held out: {size / sample_rate:.1f} of {total / sample_rate:.1f} s {asked}"
+    return "; ".join([whole, *remarks])
+
+
+def _single_labels(groups: Sequence[Group], cut: Sequence[Recording]) -> list[str]:
+    """Remark on the labels with one group, which is trained on, as a list of one or none."""
+    sounds = Counter(label for group in groups for label in group.labels)
+    partly = {normal_form(recording.label) for recording in cut}
+    single = sorted({label for label, number in sounds.items() if number == 1} - partly)
+    if not single:
+        return []
+    more = f" and {len(single) - 5} more" if len(single) > 5 else ""
+    return [f"of labels with one sound nothing is held out: {', '.join(single[:5])}{more}"]
 
 
 def _trained_on(group: Group) -> str:

@@ -14,13 +14,13 @@ _REORDERING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI",
 _LONGEST_LINE = 4000  # characters
 
 
-def one_line(value: object, most: int = 300) -> str:
-    """Text of a value on one line, at most `most` characters, without control characters."""
+def one_line(value: object, limit: int = 300) -> str:
+    """Text of a value on one line, at most `limit` characters, without control characters."""
     text = " ".join(str(value).split())
     text = "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def several(number: int, name: str) -> str:
@@ -45,13 +45,12 @@ def positions_of(name: str, *lists: Sequence[str]) -> list[int]:
         normal_form,
         lambda text: normal_form(text).casefold(),
     )
-    for form in forms:
-        for names in lists:
-            if positions := [
-                position for position, each in enumerate(names) if form(each) == form(name)
-            ]:
-                return positions
-    return []
+    found = (
+        [position for position, each in enumerate(names) if form(each) == form(name)]
+        for form in forms
+        for names in lists
+    )
+    return next(filter(None, found), [])
 
 
 def is_utf8(text: str) -> bool:
@@ -133,16 +132,13 @@ def named_values(rows: Iterable[tuple[str, str]], width: int) -> list[str]:
     is_narrow = 2 * indent > width
     lines = []
     for name, value in rows:
-        first, rest = (" " * 2, " " * 2) if is_narrow else (_padded(name, indent), " " * indent)
-        lines += [name] * is_narrow
-        layout: Any = {
-            "initial_indent": first,
-            "subsequent_indent": rest,
-            "break_on_hyphens": False,
-        }
-        lines += textwrap.wrap(value, max(width, 1), break_long_words=False, **layout) or [
-            first.rstrip()
-        ]
+        first, rest = _padded(name, indent), " " * indent
+        if is_narrow:
+            lines.append(name)
+            first = rest = " " * 2
+        layout: Any = {"initial_indent": first, "subsequent_indent": rest}
+        layout |= {"break_on_hyphens": False, "break_long_words": False}
+        lines += textwrap.wrap(value, max(width, 1), **layout) or [first.rstrip()]
     return lines
 
 

@@ -31,7 +31,7 @@ from distill.text import named_values, one_line
 def describe(path: Path, metadata: BundleMetadata, width: int) -> list[str]:
     """Lines with the facts and sources of a model file. Paths and hashes stay in one piece, also where they are wider."""
     head = [
-        one_line(path, most=5000),
+        one_line(path, limit=5000),
         f"{size_of(path) / 1e6:.1f} MB, format {VERSION}, weights intact",
         "",
     ]
@@ -84,7 +84,7 @@ def _listed(path: Path) -> ListedModel:
         listed["date"] = date_of(path.stat().st_mtime)
         metadata, tensors = read_contents(path)
     except (ArtifactError, OSError) as error:
-        return ListedModel(**listed, problem=one_line(error, most=1000))
+        return ListedModel(**listed, problem=one_line(error, limit=1000))
     notes, trained = metadata.metadata, metadata.prior_metadata  # notes are of any type
     recordings, tier, bits = (
         notes.get(key) for key in ("recordings", "tier", "val_bits_per_second")

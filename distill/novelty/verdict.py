@@ -86,7 +86,7 @@ class Novelty:
     @property
     def short(self) -> str:
         """Verdict in about six words: "New. Nearest: kick_tight"."""
-        name = one_line(PurePath(self.nearest.nearest).stem, most=60)
+        name = one_line(PurePath(self.nearest.nearest).stem, 60)
         mark, doubt = (".", "") if self.is_sure else ("?", ". Too few to tell well")
         return f"{self.verdict.capitalize()}{mark} Nearest: {name}{doubt}"
 
@@ -240,7 +240,7 @@ def explain(novelty: Novelty) -> str:
 
 
 def _reasons(novelty: Novelty) -> str:
-    name = one_line(novelty.nearest.nearest, most=200)
+    name = one_line(novelty.nearest.nearest, 200)
     part = f"from {novelty.passage_seconds:.1f} s on, " if novelty.passage_seconds else ""
     nearer = round(100 * (1 - novelty.nearest.percentile))
     unheard = "of the recordings that the model never heard"

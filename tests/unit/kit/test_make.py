@@ -32,10 +32,7 @@ from unit.tiny import SIZES, any_codes, networks, tiny_codec, write_prior_model
 
 RATE = 16_000
 PEAK = 10 ** (PEAK_DB / 20)
-LABELS = [
-    *("drum/kick", "drum/snare", "open hat", "closed hat", "../x", 'a"b<c>&d', "line\nsample=evil.wav $x"),
-    *("x" * 900, "ドラム", "\u200b", "X?", "x!", "con"),
-]
+LABELS = ["drum/kick", "drum/snare", "open hat", "closed hat", "../x", 'a"b<c>&d', "line\nsample=evil.wav $x", "ドラム"]
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +88,14 @@ def test_text_index_and_table_say_what_is_in_it(kit: Kit, model: Model) -> None:
     assert "line sample=evil.wav $x" in text
     assert all(f"{sound.file}  {sound.seconds:.2f} s  velocity " in text for sound in kit.sounds)
     assert json.loads((kit.folder / "kit.json").read_text(encoding="utf-8")) == kit.json()
+    assert not {"one_key", "width", "tuning"} & kit.recorded.keys()
     assert list(kit.table()["file"]) == [sound.file for sound in kit.sounds]
     assert {"label", "key", "note", "verdict", "seconds", "novelty.percentile"} <= set(kit.table().columns)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(model: Model, tmp_path: Path) -> None:
     one, again, other = (
-        content(model.kit(tmp_path / name, velocity_layers=2, seconds=0.3, seed=seed, labels=["kick", "../x"]).folder)
+        content(model.kit(tmp_path / name, per_label=2, seconds=0.1, seed=seed, labels=["kick"]).folder)
         for name, seed in (("one", 1), ("again", 1), ("other", 2))
     )
     assert again == one
@@ -106,7 +104,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(model: Model,
 
 def test_a_model_without_labels_gives_clusters_from_dark_to_bright(tmp_path: Path) -> None:
     write_prior_model(tmp_path / "m.distill", reference=False)
-    kit = distill.load(tmp_path / "m.distill").kit(tmp_path / "kit", per_label=2, seconds=0.3, seed=0)
+    kit = distill.load(tmp_path / "m.distill").kit(tmp_path / "kit", per_label=2, seconds=0.1, seed=0)
     count = len(kit.groups)
     assert 2 <= count <= 8
     assert [group.label for group in kit.groups] == [f"group {number}" for number in range(1, count + 1)]
@@ -146,8 +144,9 @@ def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> 
     assert drawn([np.frombuffer(alone, np.int64).reshape(-1, len(SIZES))], count=1) == ([], {"copy": MAX_DRAFTS})
 
 
-def test_places_that_stay_empty_are_said(tmp_path: Path) -> None:
+def test_places_that_stay_empty_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A codec whose sounds are all silent gives nothing to use, and no folder."""
+    monkeypatch.setattr("distill.generate.rejection.MAX_DRAFTS", 3)
     write_prior_model(tmp_path / "m.distill", labels=["kick"])
     model = distill.load(tmp_path / "m.distill")
     assert model.fault_finder is not None  # which has heard the recordings
@@ -155,7 +154,7 @@ def test_places_that_stay_empty_are_said(tmp_path: Path) -> None:
     model.bundle.codec.components.zero_()
     with pytest.raises(
         ArtifactError,
-        match=r"m\.distill: expected sounds for the kit, found none among 40 drafts \(40 silent\); allow copies",
+        match=r"m\.distill: expected sounds for the kit, found none among 6 drafts \(6 silent\); allow copies",
     ):
         model.kit(tmp_path / "kit", per_label=1, seconds=0.1)
     assert [path.name for path in tmp_path.iterdir()] == ["m.distill"]
@@ -164,12 +163,13 @@ def test_places_that_stay_empty_are_said(tmp_path: Path) -> None:
 def test_a_label_without_a_sound_is_said_and_the_others_are_made(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two layers, too."""
-    calls = itertools.count()  # of the four drafts of the first label none can be used
-    monkeypatch.setattr("distill.kit.generate.is_silent", lambda *_: next(calls) < 4 * MAX_DRAFTS)
+    """Of two layers, too: of the four sounds of the first label none can be used."""
+    monkeypatch.setattr("distill.generate.rejection.MAX_DRAFTS", 3)
+    calls = itertools.count()
+    monkeypatch.setattr("distill.kit.generate.is_silent", lambda *_: next(calls) < 4 * 3)
     kit = model.kit(tmp_path / "kit", labels=["kick", "snare"], per_label=2, velocity_layers=2, seconds=0.1, seed=1)
     assert [(group.label, len(group.sounds)) for group in kit.groups] == [("drum/kick", 0), ("drum/snare", 2)]
-    assert kit.missing_lines == ["drum/kick: 0 of 2 sounds; refused draws: 80 silent"]
+    assert kit.missing_lines == ["drum/kick: 0 of 2 sounds; refused draws: 12 silent"]
     assert "drum-kick" not in (kit.folder / "kit.sfz").read_text()
 
 
@@ -279,28 +279,20 @@ def test_layers_are_drafts_that_are_alike_from_soft_to_loud(model: Model) -> Non
 
 
 def test_one_key_has_variations_of_one_sound(model: Model, tmp_path: Path) -> None:
-    made = model.kit(tmp_path / "kit", one_key=True, round_robins=12, labels=["kick"], seconds=0.3, seed=1)
-    (group,) = made.groups
-    files = [f"samples/036_drum-kick_{number:02d}.wav" for number in range(1, 13)]
-    assert [sound.file for sound in group.sounds] == files
-    assert [(sound.position, sound.round_robins) for sound in group.sounds] == [(one, 12) for one in range(1, 13)]
-    sfz, preset = ((made.folder / f"kit.{kind}").read_text() for kind in ("sfz", "dspreset"))
-    assert sfz.count("seq_length=12\n") == 1
-    assert all(f"<region> sample={file} seq_position={one}\n" in sfz for one, file in enumerate(files, 1))
-    assert 'seqMode="round_robin" seqLength="12" seqPosition="12"' in preset
-    assert len({(made.folder / file).read_bytes() for file in files}) == 12
-    assert (made.recorded["one_key"], made.recorded["round_robins"]) == (True, 12)
-    layered = model.kit(
-        tmp_path / "layers", one_key=True, round_robins=2, velocity_layers=3, labels=["kick"], seconds=0.3, seed=1
+    made = model.kit(
+        tmp_path / "kit", one_key=True, round_robins=3, velocity_layers=2, labels=["kick"], seconds=0.2, seed=1
     )
-    assert [(one.low_velocity, one.position, one.round_robins) for one in layered.sounds] == [
-        (low, position, 2) for low in (1, 43, 85) for position in (1, 2)
+    files = [f"samples/036_drum-kick_{number:02d}.wav" for number in range(1, 7)]
+    assert [sound.file for sound in made.sounds] == files
+    assert [(sound.low_velocity, sound.position, sound.round_robins) for sound in made.sounds] == [
+        (low, position, 3) for low in (1, 64) for position in (1, 2, 3)
     ]
+    assert len({(made.folder / file).read_bytes() for file in files}) == 6
+    assert (made.recorded["one_key"], made.recorded["round_robins"]) == (True, 3)
     with pytest.raises(
         ParamsError, match="labels: expected one for an instrument on one key, found drum/kick, drum/sn"
     ):
         model.kit(tmp_path / "none", one_key=True)
-    assert "one_key" not in model.kit(tmp_path / "usual", labels=["kick"], seconds=0.1, per_label=1).recorded
 
 
 def test_one_key_of_a_model_without_labels(tmp_path: Path) -> None:

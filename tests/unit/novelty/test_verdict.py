@@ -237,7 +237,7 @@ def test_the_percentile_of_a_new_sound_is_that_of_the_space_that_decided() -> No
 
 
 def test_a_judge_counts_its_held_out_recordings(codec: VQVAE, training: list[np.ndarray]) -> None:
-    for count, is_sure in ((3, False), (FEW_HELD_OUT - 1, False), (FEW_HELD_OUT, True)):
-        few = make_reference([str(number) for number in range(20)], training, sounds(count))
-        (found,) = NoveltyScorer(with_scores(few, codec), codec)(sounds(1))
+    for count, is_sure in ((FEW_HELD_OUT - 1, False), (FEW_HELD_OUT, True)):
+        few = make_reference(["a", "b"], training[:2], sounds(count, 20))
+        (found,) = NoveltyScorer(with_scores(few, codec), codec)(sounds(1, 20))
         assert (found.held_out, found.is_sure) == (count, is_sure)
