@@ -222,9 +222,6 @@ def test_a_model_is_verified_or_refused_with_its_fault(shell: CommandLine) -> No
     report = json.loads(shell("verify", "m.distill", "--json").out)
     assert (report["model"], report["ok"]) == ("m.distill", True)
     assert metadata.payload_sha256 in report["checks"]["hash"]
-    write_model(Path("codec.distill"))
-    assert "\nok  codec " in (plain := shell("verify", "codec.distill").out)
-    assert "\nok  prior " not in plain
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -475,15 +472,12 @@ def test_models_are_listed_and_what_is_none_is_said_why(shell: CommandLine) -> N
     Path("models/other.distill").write_text("hello")
     done = shell("list")
     assert done.status == 0, done
-    rows = [line.split() for line in done.out.splitlines()]
-    assert rows[1][0] == "codec"
-    assert rows[1][-2:] == ["encode,", "decode"]
-    assert rows[2][0] == "full"
-    assert rows[2][-2:] == ["generate,", "judge"]
+    _, *rows = (line.split() for line in done.out.splitlines() if "no model" not in line)
+    assert [(row[0], *row[-2:]) for row in rows] == [("codec", "encode,", "decode"), ("full", "generate,", "judge")]
     assert "no model: models/other.distill: expected a Distill model, found another format; check the path" in done.out
     report = json.loads(shell("list", "models", "--json").out)
-    assert [row["name"] for row in report["models"]] == ["codec", "full", "other"]
-    assert [bool(row["problem"]) for row in report["models"]] == [False, False, True]
+    told = [(row["name"], bool(row["problem"])) for row in report["models"]]
+    assert told == [("codec", False), ("full", False), ("other", True)]
     Path("empty").mkdir()
     assert shell("list", "empty").out == "no model files in empty\n"
     assert shell("--version") == Done(0, f"distill {distill.__version__}\n", "")
