@@ -45,17 +45,9 @@ def ui(
     open_browser: Annotated[bool, Option("--open", help="open the page in a browser")] = False,
 ) -> None:
     """Open the page: train, generate and compare without a terminal. Ctrl-C closes it; a training continues."""
-    if folder.exists() and not folder.is_dir():
+    if folder.is_file():
         raise ParamsError(f"--folder {folder}: expected a folder, found a file; choose another")
-    if password is not None and len(password) < 8:
-        raise ParamsError(
-            f"--password: expected 8 characters or more, found {len(password)}; choose a longer one"
-        )
-    if password is None and not _is_this_computer(host):
-        raise ParamsError(
-            f"--host {host}: expected --password beside an address that other computers reach, found none; put one into "
-            "DISTILL_UI_PASSWORD"
-        )
+    _check_access(host, password)
     if not re.fullmatch(r"(/[\w.~-]+)*", root_path, re.ASCII):
         raise ParamsError(
             f"--root-path {root_path}: expected a path such as /distill, found another; correct it"
@@ -66,13 +58,26 @@ def ui(
             from distill.ui.server import serve
             from distill.ui.workspace import Workspace
     except ModuleNotFoundError as error:
-        if not (error.name or "").startswith(("gradio", "uvicorn", "fastapi")):
+        if str(error.name).partition(".")[0] not in ("gradio", "uvicorn", "fastapi"):
             raise
         raise ParamsError(
             f"distill ui: expected the page's packages, found no {error.name}; install them with "
             "`pip install 'distill-audio[ui]'`"
         ) from error
     serve(Workspace(folder), host, port, password, open_browser, root_path)
+
+
+def _check_access(host: str, password: str | None) -> None:
+    """Check that other computers reach the page only with a password, and that it is long. Raises ParamsError."""
+    if password is not None and len(password) < 8:
+        raise ParamsError(
+            f"--password: expected 8 characters or more, found {len(password)}; choose a longer one"
+        )
+    if password is None and not _is_this_computer(host):
+        raise ParamsError(
+            f"--host {host}: expected --password beside an address that other computers reach, found none; put one into "
+            "DISTILL_UI_PASSWORD"
+        )
 
 
 def _is_this_computer(host: str) -> bool:
