@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from typer import Argument, Option
 
@@ -30,6 +30,7 @@ from distill.process import say
 from distill.text import any_of, several, table, terminal_width
 
 if TYPE_CHECKING:
+    from distill.codes.file import DecodedFile
     from distill.model_file.inspect import ListedModel
 
 CODES = "a file of codes that `distill encode` wrote"
@@ -119,14 +120,20 @@ def decode(
         given.get("sample_rate", codec.spectrogram.sample_rate), given.get("loudness")
     )
     about = {"model": str(model), "codes": str(codes), "sample_rate": output_format.sample_rate}
-    rows, lines = [], []
-    for sound in written:
-        row = {"file": str(sound.path), "seconds": sound.seconds, "gain_db": sound.gain_db}
-        rows.append({**row, "under_db": sound.under_db} if "loudness" in given else row)
-        softer = f"  attenuated by {-sound.gain_db:.1f} dB to avoid clipping"
-        lines.append(f"{sound.path}  {sound.seconds:.2f} s{softer if sound.gain_db < 0 else ''}")
-    lines += output_format.lines([sound.under_db for sound in written])
-    answer(as_json, {**about, "sounds": rows}, *lines)
+    rows = [_decoded_row(sound, "loudness" in given) for sound in written]
+    lines = map(_decoded_line, written)
+    levels = output_format.lines([sound.under_db for sound in written])
+    answer(as_json, {**about, "sounds": rows}, *lines, *levels)
+
+
+def _decoded_row(sound: "DecodedFile", has_loudness: bool) -> dict[str, Any]:
+    row = {"file": str(sound.path), "seconds": sound.seconds, "gain_db": sound.gain_db}
+    return {**row, "under_db": sound.under_db} if has_loudness else row
+
+
+def _decoded_line(sound: "DecodedFile") -> str:
+    softer = f"  attenuated by {-sound.gain_db:.1f} dB to avoid clipping"
+    return f"{sound.path}  {sound.seconds:.2f} s{softer if sound.gain_db < 0 else ''}"
 
 
 def _format_of(output: Path, kind: AudioFormat | None, recordings: int) -> AudioFormat:

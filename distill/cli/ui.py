@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -53,6 +53,11 @@ def ui(
             f"--root-path {root_path}: expected a path such as /distill, found another; correct it"
         )
     make_folder("--folder", folder / ".distill")
+    _serve(folder, host, port, password, open_browser, root_path)
+
+
+def _serve(folder: Path, *arguments: Any) -> None:
+    """Serve the page of a folder. Raises ParamsError if the page's packages are not installed."""
     try:
         with no_proxies():
             from distill.ui.server import serve
@@ -64,7 +69,7 @@ def ui(
             f"distill ui: expected the page's packages, found no {error.name}; install them with "
             "`pip install 'distill-audio[ui]'`"
         ) from error
-    serve(Workspace(folder), host, port, password, open_browser, root_path)
+    serve(Workspace(folder), *arguments)
 
 
 def _check_access(host: str, password: str | None) -> None:
