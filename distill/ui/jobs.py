@@ -33,16 +33,11 @@ ENDS: dict[int | None, State] = {
 }  # by exit status; others are defects
 ENDS |= {128 + number: "interrupted" for number in SIGNALS}
 JOB, PROCESS, CANCELLED = "job.json", "process.json", "cancelled"
-WARM = "warm"  # the folder of commands that are run beforehand
 TRAININGS = ("train", "prior")
 OTHERS = tuple(VERBS)
 MOST_KEPT = 200  # folders of ended jobs
 MOST_AT_ONCE = 4  # commands next to a training: each has a process with PyTorch in it
-OF_TERMINALS = (
-    r"; see distill \S* ?--help$|\S*/\.distill/ui/uploads/\w+/"  # which nobody needs on the page
-)
 MOST_BYTES = 32 << 20  # read of a file of events or of a JSON document
-LOOKS = 0.05  # seconds between looks at a job that somebody waits for
 NICER = dict.fromkeys(TRAININGS, 19)  # it has what the page, and what somebody waits for, leave
 
 
@@ -100,7 +95,8 @@ class Job:
         """Last sentence of a refused command, which says why, with its list of files, if any."""
         text = "\n" + read_end(self.folder / STDERR).strip()
         sentence = re.split("\ndistill: " if "\ndistill: " in text else "\n", text)[-1]
-        return re.sub(OF_TERMINALS, "", sentence)
+        for_terminals = r"; see distill \S* ?--help$|\S*/\.distill/ui/uploads/\w+/"
+        return re.sub(for_terminals, "", sentence)
 
     @property
     def warnings(self) -> list[str]:
@@ -139,7 +135,7 @@ class Job:
     async def ended(self) -> None:
         """Wait until it no longer runs."""
         while self.state == "running":
-            await asyncio.sleep(LOOKS)
+            await asyncio.sleep(0.05)
 
     def processes(self) -> list[psutil.Process]:
         """Its process while it runs, else []. The process may run other commands by then, and another have its number."""
@@ -247,7 +243,7 @@ class Jobs:
     def warm(self, arguments: Sequence[str]) -> None:
         """Let the worker that is kept run a command beforehand, whose result nobody needs."""
         with self._lock:
-            folder = self._folder / WARM
+            folder = self._folder / "warm"
             folder.mkdir(parents=True, exist_ok=True)
             if self._at_work.state != "running":
                 self._order(

@@ -31,12 +31,6 @@ MODEL, MAKE, STRENGTH, LABEL, START, END, SEED = (
 )
 ANY = "any"
 FOR_PROGRAMS = " for a program"  # ends the titles of jobs
-CARD = {
-    "name": "Distill",
-    "description": "New sounds from a model of your own recordings, with a verdict on how new they are.",
-    "author": "",
-    "tags": ["generate", "vary", "follow", "extend", "fill"],
-}
 Make = Callable[[str, Mapping[str, Any]], tuple[str, Mapping[str, Any]]]
 # The verb and its settings, from a recording and the values of controls by label.
 MAKES: Mapping[str, Make] = {
@@ -55,14 +49,6 @@ MAKES: Mapping[str, Make] = {
     ),
     "a new sound": lambda _, __: ("generate", {"n": 1}),
 }
-TYPES = {
-    "audio": "audio_track",
-    "slider": "slider",
-    "dropdown": "dropdown",
-    "number": "number_box",
-    "json": "json",
-}
-SHOWN = ("label", "info", "value", "minimum", "maximum", "step", "choices")
 
 
 class Programs:
@@ -175,12 +161,16 @@ class Programs:
         labels = sorted({label for name in names for label in self._work.known(name)["labels"]})
         now = {MODEL: (names, next(iter(names), "")), LABEL: ([ANY, *labels], ANY)}
         shown = [control(component) for component in inputs]
-        for about in shown:
-            if about["label"] in now:
-                choices, about["value"] = now[about["label"]]
-                about["choices"] = [(choice, choice) for choice in choices]
+        for told in shown:
+            if told["label"] in now:
+                choices, told["value"] = now[told["label"]]
+                told["choices"] = [(choice, choice) for choice in choices]
+        about = (
+            "New sounds from a model of your own recordings, with a verdict on how new they are."
+        )
+        tags = ["generate", "vary", "follow", "extend", "fill"]
         return {
-            "card": CARD,
+            "card": {"name": "Distill", "description": about, "author": "", "tags": tags},
             "inputs": shown,
             "outputs": [control(component) for component in outputs],
         }
@@ -231,12 +221,12 @@ def _names(paths: Any) -> Any:
 
 def control(component: Any) -> dict[str, Any]:
     """Return a component in HARP's words."""
-    about = {
-        name: getattr(component, name)
-        for name in SHOWN
-        if getattr(component, name, None) is not None
-    }
-    return {"type": TYPES[component.get_block_name()], "required": False, "info": "", **about}
+    names = ("label", "info", "value", "minimum", "maximum", "step", "choices")
+    values = {name: getattr(component, name, None) for name in names}
+    known = {name: value for name, value in values.items() if value is not None}
+    kind = component.get_block_name()
+    kinds = {"audio": "audio_track", "number": "number_box"}
+    return {"type": kinds.get(kind, kind), "required": False, "info": "", **known}
 
 
 def labels_of(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,17 +18,6 @@ from distill.ui.jobs import Jobs
 from distill.ui.uploads import Uploads, checked_name, is_recording
 
 MODEL_SUFFIX = ".distill"
-LEFT_OUT = {
-    "artifacts",
-    "generated",
-    "mlruns",
-    "models",
-    "metrics",
-    "node_modules",
-    "build",
-    "dist",
-    "__pycache__",
-}
 
 
 def distill(*arguments: str, seconds: float | None = None) -> "subprocess.CompletedProcess[str]":
@@ -109,7 +98,10 @@ class Workspace:
     def corpora(self) -> list[str]:
         """Folders that contain recordings, relative to the working folder; uploads of the page first."""
         shelves = (self.sounds, self.root / "data")  # contain corpora
-        own = [folder for folder in _folders_in(self.root) if folder.name not in LEFT_OUT]
+        made = ("artifacts", "generated", "mlruns", "models", "metrics")
+        others = ("node_modules", "build", "dist", "__pycache__")
+        left_out = {*made, *others}
+        own = [folder for folder in _folders_in(self.root) if folder.name not in left_out]
         corpora = []
         for folder in itertools.chain(*map(_folders_in, shelves), own):
             most = 1 if folder in shelves else 200  # folders searched for a recording
