@@ -99,8 +99,8 @@ def verb_field(
     about, flag = setting_of(stated), flag_of(name, stated)
     about = about._replace(help=about.help.replace("--", ""))  # flags are fields here
     label, elem_id = label or name.replace("_", " ").capitalize(), elem_id or name
-    given = (value, *(stated.examples or ()), stated.get_default())
-    value = next((own for own in given if own is not None and own is not PydanticUndefined), None)
+    values = (value, *(stated.examples or ()), stated.get_default())
+    value = next((own for own in values if own not in (None, PydanticUndefined)), None)
     if flag.type is Path:
         return sound(label, elem_id)
     if flag.type is bool:

@@ -152,7 +152,7 @@ class GenerateTab:
         keyboard, cards = self._results.html(self._results.job(name))
         shown = {
             self._state: view.progress(job, NOTHING),
-            self._cancel: gr.update(visible=job.state == "running" and not job.is_cancelled),
+            self._cancel: gr.update(visible=job.is_at_work),
             self._seen: keyboard + cards,
         }
         if shown[self._seen] != now:

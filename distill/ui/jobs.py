@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,14 +76,19 @@ class Job:
         return (self.folder / CANCELLED).exists()
 
     @property
+    def is_at_work(self) -> bool:
+        """Whether it is running and was not cancelled."""
+        return self.state == "running" and not self.is_cancelled
+
+    @property
     def seconds(self) -> float:
-        """How long it has run, or ran."""
+        """Seconds that it has run, or ran."""
         began, ended = (self.folder / name for name in (PROCESS, EXIT))
+        until = time.time()
         with suppress(OSError):
-            return max(
-                0.0,
-                (ended.stat().st_mtime if ended.exists() else time.time()) - began.stat().st_mtime,
-            )
+            until = ended.stat().st_mtime
+        with suppress(OSError):
+            return max(0.0, until - began.stat().st_mtime)
         return 0.0
 
     @property
@@ -163,7 +169,7 @@ class Jobs:
             cwd / ".distill" / "stop"
         )  # ends the training that runs, with its best weights
         self._kept: Worker | None = (
-            None  # for one command after another, of those that somebody waits for
+            None  # runs one after another the commands that somebody waits for
         )
         self._at_work = NO_JOB  # the last job of that worker
         self._lock = threading.Lock()
@@ -178,11 +184,8 @@ class Jobs:
         for old in self.all(*TRAININGS, *OTHERS)[MOST_KEPT:]:
             if old.state != "running":
                 remove_folder(old.folder)
-        now = time.time()
-        name = (
-            time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
-            + f"-{int(now % 1 * 1000):03d}{secrets.token_hex(2)}"
-        )
+        now = datetime.now().astimezone()
+        name = f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}{secrets.token_hex(2)}"
         if kind not in TRAININGS:
             arguments = [*arguments, "--out", f"generated/{name}", "--json"]
         return self.run(Job(self._folder / name, kind, title, list(arguments), dict(values)))

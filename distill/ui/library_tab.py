@@ -157,7 +157,8 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
         "–" if value is None else f"{value:{form}}" for value, form in figures
     )
     labels = textwrap.shorten(", ".join(model["labels"]), 80, placeholder=" …")
-    can = ", ".join(["generate"] * model["can_generate"] + ["judge"] * model["can_judge"])
+    abilities = {"generate": model["can_generate"], "judge": model["can_judge"]}
+    can = ", ".join(name for name, has in abilities.items() if has)
     date, ability = (
         model["date"][:16].replace("T", " "),
         model["problem"] or can or "encode, decode",
