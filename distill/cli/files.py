@@ -1,8 +1,9 @@
 """Commands for files: `encode`, `decode`, `inspect`, `verify`, `list`, `export`, `push` and `pull`."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from typer import Argument, Option
 
@@ -29,6 +30,7 @@ from distill.process import say
 from distill.text import any_of, several, table, terminal_width
 
 if TYPE_CHECKING:
+    from distill.codes.file import DecodedFile
     from distill.model_file.inspect import ListedModel
 
 CODES = "a file of codes that `distill encode` wrote"
@@ -114,50 +116,49 @@ def decode(
     fabric.to_device(codec)
     with ProgressReport("decode") as progress, fabric.autocast():
         written = decode_file(codec, recordings, output, chosen, progress, replace, **given)
-    rows = [
-        {"file": str(sound.path), "seconds": sound.seconds, "gain_db": sound.gain_db}
-        for sound in written
-    ]
-    if "loudness" in given:
-        rows = [
-            {**row, "under_db": sound.under_db} for row, sound in zip(rows, written, strict=True)
-        ]
-    asked = Output(given.get("sample_rate", codec.spectrogram.sample_rate), given.get("loudness"))
-    about = {"model": str(model), "codes": str(codes), "sample_rate": asked.sample_rate}
-    lines = []
-    for sound in written:
-        softer = (
-            f"  attenuated by {-sound.gain_db:.1f} dB to avoid clipping"
-            if sound.gain_db < 0
-            else ""
-        )
-        lines.append(f"{sound.path}  {sound.seconds:.2f} s{softer}")
-    lines += asked.lines([sound.under_db for sound in written])
-    answer(as_json, {**about, "sounds": rows}, *lines)
+    output_format = Output(
+        given.get("sample_rate", codec.spectrogram.sample_rate), given.get("loudness")
+    )
+    about = {"model": str(model), "codes": str(codes), "sample_rate": output_format.sample_rate}
+    rows = [_decoded_row(sound, "loudness" in given) for sound in written]
+    lines = map(_decoded_line, written)
+    levels = output_format.lines([sound.under_db for sound in written])
+    answer(as_json, {**about, "sounds": rows}, *lines, *levels)
+
+
+def _decoded_row(sound: "DecodedFile", has_loudness: bool) -> dict[str, Any]:
+    row = {"file": str(sound.path), "seconds": sound.seconds, "gain_db": sound.gain_db}
+    return {**row, "under_db": sound.under_db} if has_loudness else row
+
+
+def _decoded_line(sound: "DecodedFile") -> str:
+    softer = f"  attenuated by {-sound.gain_db:.1f} dB to avoid clipping"
+    return f"{sound.path}  {sound.seconds:.2f} s{softer if sound.gain_db < 0 else ''}"
 
 
 def _format_of(output: Path, kind: AudioFormat | None, recordings: int) -> AudioFormat:
     """Output format of `decode`, from `kind` or the suffix. Raises ParamsError if `output` does not fit."""
+    formats: Sequence[AudioFormat] = get_args(AudioFormat)
     suffix = output.suffix.lower().removeprefix(".")
-    named = (
-        cast(AudioFormat, suffix)
-        if suffix in get_args(AudioFormat) and not output.is_dir()
-        else None
-    )
-    if recordings > 1 and (named or output.is_file()):
-        raise ParamsError(
-            f"-o {output}: expected a folder for {recordings} recordings, found a file's name"
-        )
-    if recordings == 1 and not (named or kind or output.is_dir()):
-        suffixes = any_of([f".{name}" for name in get_args(AudioFormat)])
+    if output.is_dir():
+        return kind or "wav"
+    if recordings > 1:
+        if suffix in formats or output.is_file():
+            raise ParamsError(
+                f"-o {output}: expected a folder for {recordings} recordings, found a file's name"
+            )
+        return kind or "wav"
+    chosen = [name for name in formats if name in (kind, suffix)]
+    if not chosen:
+        suffixes = any_of([f".{name}" for name in formats])
         raise ParamsError(
             f"-o {output}: expected the suffix {suffixes}, or --format, found neither"
         )
-    if named and kind not in (None, named):
+    if len(chosen) > 1:
         raise ParamsError(
             f"--format {kind}: expected the format that {output} names; leave one of them out"
         )
-    return kind or named or "wav"
+    return chosen[0]
 
 
 def inspect(
@@ -221,8 +222,12 @@ def _row(model: "ListedModel") -> tuple[str, ...]:
         ".0f": model.val_bits_per_second,
     }
     known = ["–" if value is None else f"{value:{form}}" for form, value in figures.items()]
-    can = ["generate"] * model.can_generate + ["judge"] * model.can_judge
-    can += ["repeat its recordings"] * model.was_memorizing
+    abilities = {
+        "generate": model.can_generate,
+        "judge": model.can_judge,
+        "repeat its recordings": model.was_memorizing,
+    }
+    can = [name for name, has in abilities.items() if has]
     return (
         model.name,
         model.date[:16].replace("T", " "),

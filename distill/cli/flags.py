@@ -25,7 +25,6 @@ from distill.storage.files import as_on_disk
 from distill.text import shown
 
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
-MIN_AND_MAX = {"ge": "min", "gt": "min", "le": "max", "lt": "max"}
 
 
 def limits(kind: Any) -> dict[str, float]:
@@ -34,7 +33,8 @@ def limits(kind: Any) -> dict[str, float]:
     last = {
         name: value - (name == "lt" and isinstance(value, int)) for name, value in within.items()
     }
-    return {MIN_AND_MAX[name]: value for name, value in last.items()}
+    ends = {"ge": "min", "gt": "min", "le": "max", "lt": "max"}
+    return {ends[name]: value for name, value in last.items()}
 
 
 def spelt(given: Any) -> Any:

@@ -1,5 +1,6 @@
 """Commands `distill demo`, and `train` and `train-prior`, whose flags are settings of `params.yaml`."""
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -124,7 +125,7 @@ def train(
     params = params_of_flags({"corpus.path": folder, "bundle.name": name, **given, **epochs})
     _check_folder("DIR", folder)
     model = out / f"{params.bundle.name}.distill"
-    if model.exists() or model.is_symlink():
+    if os.path.lexists(model):
         raise ParamsError(
             f"--name {model.stem}: expected a new name, found {model} there; choose another name"
         )

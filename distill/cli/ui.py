@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -45,8 +45,35 @@ def ui(
     open_browser: Annotated[bool, Option("--open", help="open the page in a browser")] = False,
 ) -> None:
     """Open the page: train, generate and compare without a terminal. Ctrl-C closes it; a training continues."""
-    if folder.exists() and not folder.is_dir():
+    if folder.is_file():
         raise ParamsError(f"--folder {folder}: expected a folder, found a file; choose another")
+    _check_access(host, password)
+    if not re.fullmatch(r"(/[\w.~-]+)*", root_path, re.ASCII):
+        raise ParamsError(
+            f"--root-path {root_path}: expected a path such as /distill, found another; correct it"
+        )
+    make_folder("--folder", folder / ".distill")
+    _serve(folder, host, port, password, open_browser, root_path)
+
+
+def _serve(folder: Path, *arguments: Any) -> None:
+    """Serve the page of a folder. Raises ParamsError if the page's packages are not installed."""
+    try:
+        with no_proxies():
+            from distill.ui.server import serve
+            from distill.ui.workspace import Workspace
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in ("gradio", "uvicorn", "fastapi"):
+            raise
+        raise ParamsError(
+            f"distill ui: expected the page's packages, found no {error.name}; install them with "
+            "`pip install 'distill-audio[ui]'`"
+        ) from error
+    serve(Workspace(folder), *arguments)
+
+
+def _check_access(host: str, password: str | None) -> None:
+    """Check that other computers reach the page only with a password, and that it is long. Raises ParamsError."""
     if password is not None and len(password) < 8:
         raise ParamsError(
             f"--password: expected 8 characters or more, found {len(password)}; choose a longer one"
@@ -56,23 +83,6 @@ def ui(
             f"--host {host}: expected --password beside an address that other computers reach, found none; put one into "
             "DISTILL_UI_PASSWORD"
         )
-    if not re.fullmatch(r"(/[\w.~-]+)*", root_path, re.ASCII):
-        raise ParamsError(
-            f"--root-path {root_path}: expected a path such as /distill, found another; correct it"
-        )
-    make_folder("--folder", folder / ".distill")
-    try:
-        with no_proxies():
-            from distill.ui.server import serve
-            from distill.ui.workspace import Workspace
-    except ModuleNotFoundError as error:
-        if not (error.name or "").startswith(("gradio", "uvicorn", "fastapi")):
-            raise
-        raise ParamsError(
-            f"distill ui: expected the page's packages, found no {error.name}; install them with "
-            "`pip install 'distill-audio[ui]'`"
-        ) from error
-    serve(Workspace(folder), host, port, password, open_browser, root_path)
 
 
 def _is_this_computer(host: str) -> bool:

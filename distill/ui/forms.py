@@ -21,17 +21,16 @@ from distill.verbs.verb import Verb
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # for events that are no API endpoints
 HIDDEN: dict[str, Any] = {"show_progress": "hidden"}  # for events that show their own progress
 QUIET: dict[str, Any] = {**HIDDEN, **PRIVATE}  # for events that nobody waits for
-SHOWN = 20.0  # seconds that an error stays, unless it is closed
-DEFECT = "this is a defect of Distill; its report is in the window that distill ui runs in"
 
 
 def error_to_show(error: Exception) -> gr.Error:
     """Error for the page: the sentence of a DistillError, otherwise a defect with its traceback on stderr."""
     known = for_the_user(error)
-    shown = partial(gr.Error, duration=SHOWN, print_exception=False)
+    shown = partial(gr.Error, duration=20.0, print_exception=False)  # seconds, unless it is closed
     if known is None:
         traceback.print_exception(error)
-        return shown(DEFECT, title="Failed")
+        report = "its report is in the window that distill ui runs in"
+        return shown(f"this is a defect of Distill; {report}", title="Failed")
     return shown(escape(str(known)), title="Not done")  # Gradio shows HTML
 
 
@@ -100,8 +99,8 @@ def verb_field(
     about, flag = setting_of(stated), flag_of(name, stated)
     about = about._replace(help=about.help.replace("--", ""))  # flags are fields here
     label, elem_id = label or name.replace("_", " ").capitalize(), elem_id or name
-    given = (value, *(stated.examples or ()), stated.get_default())
-    value = next((own for own in given if own is not None and own is not PydanticUndefined), None)
+    values = (value, *(stated.examples or ()), stated.get_default())
+    value = next((own for own in values if own not in (None, PydanticUndefined)), None)
     if flag.type is Path:
         return sound(label, elem_id)
     if flag.type is bool:

@@ -22,9 +22,6 @@ from distill.verbs import VERBS
 from distill.verbs.verb import Verb
 
 NOTHING = "Nothing was made yet. Without a model, give one recording as the sound to vary: its variations take seconds."
-FOLLOWED = 5.0  # seconds for which the answer to a click shows what its command makes; from then on the timer does
-# No click is ignored because an earlier one is still answered.
-STARTS: dict[str, Any] = {"trigger_mode": "multiple", **QUIET}
 # One listener for all cards: buttons in the page's HTML, which say what to do with which sound.
 CLICKS = """
 element.addEventListener('click', (event) => {
@@ -35,8 +32,6 @@ element.addEventListener('click', (event) => {
   }
 });
 """
-# When the archive is made, the hidden button that has it is pressed.
-PRESS = "() => setTimeout(() => document.querySelector('#archive').click(), 300)"
 
 
 class GenerateTab:
@@ -104,11 +99,13 @@ class GenerateTab:
 
     def _listen_to_forms(self, page: gr.Blocks, forms: Sequence[VerbForm]) -> None:
         shown = [self._chosen, *self._shown]
+        # No click is ignored because an earlier one is still answered.
+        always: dict[str, Any] = {"trigger_mode": "multiple", **QUIET}
         for form in forms:
             fields = itertools.chain(*form.fields.values())
             inputs = {self.model, self._alone, self._source, *fields}
             form.button.click(
-                partial(self.start, form), inputs, shown, api_name=f"{form.name}_form", **STARTS
+                partial(self.start, form), inputs, shown, api_name=f"{form.name}_form", **always
             )
         (note,), (count,) = self._generate.fields["note"], self._generate.fields["n"]
         note.change(self.counted, [note, count], count, queue=False, **QUIET)
@@ -138,7 +135,9 @@ class GenerateTab:
         varied = itertools.chain(*(self._vary.fields[name] for name in names))
         self._cards.click(self.act, [chosen, *varied], shown, **QUIET)
         zipped = self._download.click(self.zip, chosen, self._archive, **PRIVATE)
-        zipped.success(None, None, None, js=PRESS, **PRIVATE)
+        # When the archive is made, the hidden button that has it is pressed.
+        press = "() => setTimeout(() => document.querySelector('#archive').click(), 300)"
+        zipped.success(None, None, None, js=press, **PRIVATE)
         chosen.input(self.show, chosen, shown, **QUIET)
         timer.tick(self.tick, [chosen, self._seen], self._shown, **QUIET)
 
@@ -153,7 +152,7 @@ class GenerateTab:
         keyboard, cards = self._results.html(self._results.job(name))
         shown = {
             self._state: view.progress(job, NOTHING),
-            self._cancel: gr.update(visible=job.state == "running" and not job.is_cancelled),
+            self._cancel: gr.update(visible=job.is_at_work),
             self._seen: keyboard + cards,
         }
         if shown[self._seen] != now:
@@ -222,7 +221,8 @@ class GenerateTab:
         arguments = [*command_of(verb, paths, settings), *flags(pictures=bool(verb.out))]
         job = self._work.jobs.start(verb.name, title, arguments, {"model": name})
         yield self.show(job.id)
-        seen, until = None, time.monotonic() + FOLLOWED
+        # For some seconds this answer shows what the command makes; from then on the timer does.
+        seen, until = None, time.monotonic() + 5.0
         while job.state == "running" and not job.read(STDOUT) and time.monotonic() < until:
             time.sleep(0.1)
             shown = self.tick(job.id, seen)

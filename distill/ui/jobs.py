@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,15 +34,11 @@ ENDS: dict[int | None, State] = {
 }  # by exit status; others are defects
 ENDS |= {128 + number: "interrupted" for number in SIGNALS}
 JOB, PROCESS, CANCELLED = "job.json", "process.json", "cancelled"
-WARM = "warm"  # the folder of commands that are run beforehand
 TRAININGS = ("train", "prior")
 OTHERS = tuple(VERBS)
 MOST_KEPT = 200  # folders of ended jobs
 MOST_AT_ONCE = 4  # commands next to a training: each has a process with PyTorch in it
-# Not needed on the page
-OF_TERMINALS = r"; see distill \S* ?--help$|\S*/\.distill/ui/uploads/\w+/"
 MOST_BYTES = 32 << 20  # read of a file of events or of a JSON document
-LOOKS = 0.05  # seconds between looks at a job that somebody waits for
 NICER = dict.fromkeys(TRAININGS, 19)  # it has what the page, and what somebody waits for, leave
 
 
@@ -79,14 +76,19 @@ class Job:
         return (self.folder / CANCELLED).exists()
 
     @property
+    def is_at_work(self) -> bool:
+        """Whether it is running and was not cancelled."""
+        return self.state == "running" and not self.is_cancelled
+
+    @property
     def seconds(self) -> float:
-        """How long it has run, or ran."""
+        """Seconds that it has run, or ran."""
         began, ended = (self.folder / name for name in (PROCESS, EXIT))
+        until = time.time()
         with suppress(OSError):
-            return max(
-                0.0,
-                (ended.stat().st_mtime if ended.exists() else time.time()) - began.stat().st_mtime,
-            )
+            until = ended.stat().st_mtime
+        with suppress(OSError):
+            return max(0.0, until - began.stat().st_mtime)
         return 0.0
 
     @property
@@ -99,7 +101,8 @@ class Job:
         """Last sentence of a refused command, which says why, with its list of files, if any."""
         text = "\n" + read_end(self.folder / STDERR).strip()
         sentence = re.split("\ndistill: " if "\ndistill: " in text else "\n", text)[-1]
-        return re.sub(OF_TERMINALS, "", sentence)
+        for_terminals = r"; see distill \S* ?--help$|\S*/\.distill/ui/uploads/\w+/"
+        return re.sub(for_terminals, "", sentence)
 
     @property
     def warnings(self) -> list[str]:
@@ -138,7 +141,7 @@ class Job:
     async def ended(self) -> None:
         """Wait until it no longer runs."""
         while self.state == "running":
-            await asyncio.sleep(LOOKS)
+            await asyncio.sleep(0.05)
 
     def processes(self) -> list[psutil.Process]:
         """Its process while it runs, else []. The process may run other commands by then, and another have its number."""
@@ -166,7 +169,7 @@ class Jobs:
             cwd / ".distill" / "stop"
         )  # ends the training that runs, with its best weights
         self._kept: Worker | None = (
-            None  # for one command after another, of those that somebody waits for
+            None  # runs one after another the commands that somebody waits for
         )
         self._at_work = NO_JOB  # the last job of that worker
         self._lock = threading.Lock()
@@ -181,11 +184,8 @@ class Jobs:
         for old in self.all(*TRAININGS, *OTHERS)[MOST_KEPT:]:
             if old.state != "running":
                 remove_folder(old.folder)
-        now = time.time()
-        name = (
-            time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
-            + f"-{int(now % 1 * 1000):03d}{secrets.token_hex(2)}"
-        )
+        now = datetime.now().astimezone()
+        name = f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}{secrets.token_hex(2)}"
         if kind not in TRAININGS:
             arguments = [*arguments, "--out", f"generated/{name}", "--json"]
         return self.run(Job(self._folder / name, kind, title, list(arguments), dict(values)))
@@ -246,7 +246,7 @@ class Jobs:
     def warm(self, arguments: Sequence[str]) -> None:
         """Let the worker that is kept run a command beforehand, whose result nobody needs."""
         with self._lock:
-            folder = self._folder / WARM
+            folder = self._folder / "warm"
             folder.mkdir(parents=True, exist_ok=True)
             if self._at_work.state != "running":
                 self._order(

@@ -12,11 +12,9 @@ from typing import Any, NamedTuple
 from distill.notes import KEYS, note_name
 from distill.ui import view
 
-FIRST, OCTAVE = 60, 12  # key of the first sound without a note: C4
-LOWEST_PAD = 36  # key of the first pad of a grid: C2
+OCTAVE = 12
 LEAST_KEYS, MOST_KEYS = 2 * OCTAVE + 1, 4 * OCTAVE + 1
 BLACK = (1, 3, 6, 8, 10)  # black keys in an octave
-HINT = "Play with the mouse, with the keys A W S E D … of your keyboard, or with MIDI. Z and X change the octave."
 
 
 class Group(NamedTuple):
@@ -34,7 +32,8 @@ def of_sounds(paths: Sequence[Path], rows: Sequence[Mapping[str, Any]]) -> str:
     there = [(f"sound {number}", path, row) for number, (path, row) in numbered if path.is_file()]
     notes = {row.get("note") for _, _, row in there}
     if None in notes:
-        white = (key for key in KEYS[FIRST:] if key % OCTAVE not in BLACK)
+        # From C4.
+        white = (key for key in KEYS[60:] if key % OCTAVE not in BLACK)
         return _keys(
             [
                 Group(key, name, [view.address(path)])
@@ -52,7 +51,7 @@ def of_sounds(paths: Sequence[Path], rows: Sequence[Mapping[str, Any]]) -> str:
 
 def of_grid(paths: Sequence[Path], names: Sequence[str], columns: int) -> str:
     """Pads in a grid of `columns`, as the sounds lie between those at its ends or corners."""
-    keys = zip(KEYS[LOWEST_PAD:], paths, names, strict=False)
+    keys = zip(KEYS[36:], paths, names, strict=False)  # from C2
     return _pads(
         [Group(key, name, [view.address(path)]) for key, path, name in keys if path.is_file()],
         columns,
@@ -130,5 +129,6 @@ def _data(group: Group) -> str:
 
 def _below() -> str:
     return (
-        f'<p class="small">{HINT} <button type="button" data-midi>Use a MIDI keyboard</button></p>'
+        '<p class="small">Play with the mouse, with the keys A W S E D … of your keyboard, or with MIDI. '
+        'Z and X change the octave. <button type="button" data-midi>Use a MIDI keyboard</button></p>'
     )

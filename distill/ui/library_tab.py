@@ -16,10 +16,6 @@ from distill.ui.forms import PRIVATE, QUIET
 from distill.ui.jobs import MOST_BYTES, read_end
 from distill.ui.workspace import Workspace, distill
 
-# The browser asks before a model is deleted.
-ASK = "(name) => name && confirm(`Delete ${name}? It cannot be brought back.`) ? name : null"
-CHECKING = "The model is being checked: some seconds."
-
 
 class LibraryTab:
     """Table of all models, actions on the left, card on the right."""
@@ -48,9 +44,14 @@ class LibraryTab:
         shown = [listed, model]
         model.change(self.card_of, model, [download, card], **QUIET)
         rename.click(self.rename, [model, name, generating], [*shown, generating], **PRIVATE)
-        delete.click(self.delete, model, shown, js=ASK, **PRIVATE)
+        # The browser asks before a model is deleted.
+        ask = (
+            "(name) => name && confirm(`Delete ${name}? It cannot be brought back.`) ? name : null"
+        )
+        delete.click(self.delete, model, shown, js=ask, **PRIVATE)
         # One at a time: each import starts two processes with PyTorch.
-        checks = incoming.upload(lambda: view.note(CHECKING), None, imported, **QUIET)
+        checking = view.note("The model is being checked: some seconds.")
+        checks = incoming.upload(lambda: checking, None, imported, **QUIET)
         checks.then(self.take, incoming, [imported, *shown], **PRIVATE, concurrency_limit=1)
         for event in (tab.select, page.load):
             event(self._show, None, shown, **QUIET)
@@ -156,7 +157,8 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
         "–" if value is None else f"{value:{form}}" for value, form in figures
     )
     labels = textwrap.shorten(", ".join(model["labels"]), 80, placeholder=" …")
-    can = ", ".join(["generate"] * model["can_generate"] + ["judge"] * model["can_judge"])
+    abilities = {"generate": model["can_generate"], "judge": model["can_judge"]}
+    can = ", ".join(name for name, has in abilities.items() if has)
     date, ability = (
         model["date"][:16].replace("T", " "),
         model["problem"] or can or "encode, decode",

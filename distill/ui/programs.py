@@ -21,7 +21,6 @@ from distill.ui import view
 from distill.ui.forms import Page, command_of
 from distill.ui.jobs import OTHERS
 from distill.ui.results import rows_of
-from distill.ui.worker import STDOUT
 from distill.ui.workspace import Workspace
 from distill.verbs import VERBS
 from distill.verbs.verb import Verb
@@ -32,12 +31,6 @@ MODEL, MAKE, STRENGTH, LABEL, START, END, SEED = (
 )
 ANY = "any"
 FOR_PROGRAMS = " for a program"  # ends the titles of jobs
-CARD = {
-    "name": "Distill",
-    "description": "New sounds from a model of your own recordings, with a verdict on how new they are.",
-    "author": "",
-    "tags": ["generate", "vary", "follow", "extend", "fill"],
-}
 Make = Callable[[str, Mapping[str, Any]], tuple[str, Mapping[str, Any]]]
 # The verb and its settings, from a recording and the values of controls by label.
 MAKES: Mapping[str, Make] = {
@@ -56,14 +49,6 @@ MAKES: Mapping[str, Make] = {
     ),
     "a new sound": lambda _, __: ("generate", {"n": 1}),
 }
-TYPES = {
-    "audio": "audio_track",
-    "slider": "slider",
-    "dropdown": "dropdown",
-    "number": "number_box",
-    "json": "json",
-}
-SHOWN = ("label", "info", "value", "minimum", "maximum", "step", "choices")
 
 
 class Programs:
@@ -123,8 +108,8 @@ class Programs:
                 )
         values = {name: self._uploaded(verb, name, value) for name, value in settings.items()}
         made = await self._made(verb, values.pop("model", ""), values)
-        for key in verb.arguments:
-            made[key] = _names(made.get(key))
+        for name in verb.arguments:
+            made[name] = _names(made[name])
         for row in rows_of(made):
             row["file"] = view.address(self._work.root / row["file"])
         return made
@@ -134,36 +119,41 @@ class Programs:
         if isinstance(value, list):
             return [self._uploaded(verb, name, own) for own in value]
         fields = verb.settings.model_fields
-        is_path = name in fields and flag_of(name, fields[name]).type is Path
-        is_file, wants_file = is_file_obj_with_meta(value), name in verb.arguments or is_path
-        if is_file and not (wants_file or (name == "model" and verb.takes_recording_alone)):
+        paths = {own for own, field in fields.items() if flag_of(own, field).type is Path}
+        recordings = {*verb.arguments, *paths}
+        not_uploaded = ParamsError(f"{name}: expected an uploaded file, found none; upload one")
+        if not is_file_obj_with_meta(value):
+            if name in recordings:
+                raise not_uploaded
+            return value
+        if name not in (recordings | {"model"} if verb.takes_recording_alone else recordings):
             raise ParamsError(f"{name}: expected a value, found a file; send a value")
-        is_upload = is_file and Path(str(value["path"])).resolve().is_relative_to(
-            self._work.uploads
-        )
-        if (wants_file or is_file) and not is_upload:
-            raise ParamsError(f"{name}: expected an uploaded file, found none; upload one")
-        return Path(value["path"]) if is_upload else value
+        path = Path(value["path"])
+        if not path.resolve().is_relative_to(self._work.uploads):
+            raise not_uploaded
+        return path
 
-    async def _made(self, verb: Verb, model: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    async def _made(self, verb: Verb, model: Any, values: dict[str, Any]) -> dict[str, Any]:
         """Run the command of a verb with values by setting, and return what it prints as JSON."""
-        is_recording = isinstance(model, Path)
-        first = str(model) if is_recording else self._work.argument(self._work.model(str(model)))
-        recordings = [path for name in verb.arguments for path in _listed(values.get(name))]
-        others = {name: value for name, value in values.items() if name not in verb.arguments}
-        missing = [
-            name for name in verb.arguments if verb.settings.model_fields[name].is_required()
-        ][len(recordings) :]
-        if missing and not is_recording:
-            raise ParamsError(f"{missing[0]}: expected a recording, found none; upload one")
-        arguments = command_of(verb, [first, *map(str, recordings)], others)
+        fields = verb.settings.model_fields
+        if isinstance(model, Path):
+            paths = [str(model)]
+        else:
+            paths = [self._work.argument(self._work.model(str(model)))]
+            for name in verb.arguments:
+                if fields[name].is_required() and name not in values:
+                    raise ParamsError(f"{name}: expected a recording, found none; upload one")
+        given = [values.pop(name) for name in verb.arguments if name in values]
+        for value in given:
+            paths += map(str, value if isinstance(value, list) else [value])
+        arguments = command_of(verb, paths, values)
         job = self._work.jobs.start(
             verb.name, verb.name + FOR_PROGRAMS, arguments, {"model": str(model)}
         )
         await job.ended()
         if job.state != "done":
             raise gr.Error(job.message.removeprefix("--"), print_exception=False)
-        return {**job.read(STDOUT)}
+        return job.report
 
     def controls(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> dict[str, Any]:
         """Return what HARP shows: a card, and the components in its words, with the models and labels that there are."""
@@ -171,12 +161,16 @@ class Programs:
         labels = sorted({label for name in names for label in self._work.known(name)["labels"]})
         now = {MODEL: (names, next(iter(names), "")), LABEL: ([ANY, *labels], ANY)}
         shown = [control(component) for component in inputs]
-        for about in shown:
-            if about["label"] in now:
-                choices, about["value"] = now[about["label"]]
-                about["choices"] = [(choice, choice) for choice in choices]
+        for told in shown:
+            if told["label"] in now:
+                choices, told["value"] = now[told["label"]]
+                told["choices"] = [(choice, choice) for choice in choices]
+        about = (
+            "New sounds from a model of your own recordings, with a verdict on how new they are."
+        )
+        tags = ["generate", "vary", "follow", "extend", "fill"]
         return {
-            "card": CARD,
+            "card": {"name": "Distill", "description": about, "author": "", "tags": tags},
             "inputs": shown,
             "outputs": [control(component) for component in outputs],
         }
@@ -220,28 +214,19 @@ def plain_sentences() -> Iterator[None]:
         raise gr.Error(str(error), print_exception=False) from error
 
 
-def _listed(value: Any) -> list[Any]:
-    """Return the items of a list, a value as the only item, and nothing of None."""
-    return value if isinstance(value, list) else [value] * (value is not None)
-
-
 def _names(paths: Any) -> Any:
     """Return the names of files in place of their paths on this computer."""
-    return (
-        [Path(path).name for path in paths]
-        if isinstance(paths, list)
-        else paths and Path(paths).name
-    )
+    return [_names(path) for path in paths] if isinstance(paths, list) else Path(paths).name
 
 
 def control(component: Any) -> dict[str, Any]:
     """Return a component in HARP's words."""
-    about = {
-        name: getattr(component, name)
-        for name in SHOWN
-        if getattr(component, name, None) is not None
-    }
-    return {"type": TYPES[component.get_block_name()], "required": False, "info": "", **about}
+    names = ("label", "info", "value", "minimum", "maximum", "step", "choices")
+    values = {name: getattr(component, name, None) for name in names}
+    known = {name: value for name, value in values.items() if value is not None}
+    kind = component.get_block_name()
+    kinds = {"audio": "audio_track", "number": "number_box"}
+    return {"type": kinds.get(kind, kind), "required": False, "info": "", **known}
 
 
 def labels_of(row: Mapping[str, Any]) -> dict[str, Any]:

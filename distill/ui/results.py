@@ -12,10 +12,6 @@ from distill.ui.worker import STDOUT
 from distill.ui.workspace import Workspace
 
 NEAREST = "_nearest"  # ends the name of a sound's nearest recording
-# A box above cards. The page's style sheet puts them in order where it is checked.
-BY_LIKENESS = (
-    '<label class="by-likeness"><input type="checkbox"> Most like your recordings first</label>'
-)
 
 
 def rows_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -92,7 +88,9 @@ def _summary(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> st
     if report.get("seed") is not None:
         lines.insert(0, f"<p>seed {report['seed']}</p>")
     if len(set(map(_likeness, rows))) > 1:
-        lines.append(BY_LIKENESS)
+        # Where the box is checked, the page's style sheet puts the cards in order.
+        box, label = '<input type="checkbox">', "Most like your recordings first"
+        lines.append(f'<label class="by-likeness">{box} {label}</label>')
     return view.note(report.get("untrained", "")) + "".join(lines)
 
 

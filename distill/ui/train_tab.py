@@ -27,8 +27,6 @@ def levels_of(quality: str) -> list[tuple[str, str]]:
     ]
 
 
-# Paths of uploaded files, which Gradio leaves out; the script in the page's head records them.
-WITH_PATHS = "(folder, files) => [folder, files, window.places['{}'] || []]"
 NO_FOLDERS = "All are in one folder, so there are no labels."
 
 
@@ -50,9 +48,10 @@ class TrainTab(TrainingTab):
             paths, added = gr.JSON(visible=False), gr.HTML()
         for uploads in (files, directory):
             inputs, shown = [folder, uploads, paths], [corpus, added, uploads]
-            uploads.upload(
-                self.add, inputs, shown, js=WITH_PATHS.format(uploads.elem_id), **PRIVATE
-            )
+            # Paths of files, which Gradio leaves out; the script in the page's head records them.
+            recorded = f"window.places['{uploads.elem_id}'] || []"
+            js = f"(folder, files) => [folder, files, {recorded}]"
+            uploads.upload(self.add, inputs, shown, js=js, **PRIVATE)
 
     def _build_form(self) -> dict[str, Any]:
         corpora = self._work.corpora()

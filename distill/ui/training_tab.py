@@ -90,7 +90,7 @@ class TrainingTab(ABC):
 
     def _shown(self, job: Job) -> dict[Any, Any]:
         nothing = "No training yet. Fill in the form and press Start."
-        is_at_work = gr.update(visible=job.state == "running" and not job.is_cancelled)
+        is_at_work = gr.update(visible=job.is_at_work)
         results = {
             "found": view.ingest(job.read("ingest.json"), _preset_of(job)),
             "health": _health(job),

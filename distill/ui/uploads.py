@@ -17,8 +17,6 @@ from distill.errors import ParamsError
 from distill.storage.files import atomic_path
 from distill.text import is_utf8, one_line
 
-ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz")
-
 
 class Uploads:
     """Uploads to a folder: `count` of added recordings, and a sentence in `refused` for each file left out."""
@@ -30,13 +28,14 @@ class Uploads:
     def add(self, uploads: Sequence[tuple[Path, str]]) -> None:
         """Copy the recordings among the uploads to the folder."""
         others = Counter[str]()  # suffixes of other files
+        archives = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz")
         for upload, parts in _inside([(upload, path.split("/")) for upload, path in uploads]):
             name = parts[-1]
             if name.startswith("._"):  # metadata of macOS
                 continue
             if is_recording(name):
                 self._add(upload, parts)
-            elif name.lower().endswith(ARCHIVES):
+            elif name.lower().endswith(archives):
                 found = "expected recordings, found an archive; unpack it, then drop the folder"
                 self.refused.append(f"{one_line(name, 100)}: {found}")
             elif not name.startswith("."):

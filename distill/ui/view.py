@@ -108,10 +108,9 @@ def clock(seconds: float) -> str:
 
 def _bar(status: Mapping[str, Any]) -> str:
     """The bar of the task at work in percent, with the time left."""
-    label, total, done, left = (
-        status.get(key) for key in ("label", "total", "done", "seconds_left")
-    )
-    task = escape(TASKS.get(label or "", label or "starting"))
+    label = status.get("label", "starting")
+    total, done, left = (status.get(key) for key in ("total", "done", "seconds_left"))
+    task = escape(TASKS.get(label, label))
     if not total:
         return f"<p>{task} …</p>"
     time = f", about {clock(left)} left" if is_finite(left) and done < total else ""
@@ -135,7 +134,7 @@ def learned(job: Job) -> str:
         for name, of in trained.items()
         if of
     )
-    warnings = "".join(note(text, "warning") for text in made.get("warnings") or [])
+    warnings = "".join(note(text, "warning") for text in made.get("warnings", []))
     model = escape(Path(made["model"]).name)
     return f"<p>It learned {several(made['recordings'], 'recording')}{sound}. The model is <strong>{model}</strong>.</p><p>{weights}</p>{warnings}"
 

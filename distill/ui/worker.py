@@ -24,7 +24,6 @@ import psutil
 from distill.storage.files import write_json
 
 EXIT, STDOUT, STDERR = "exit.json", "stdout.txt", "stderr.txt"
-USED_AGAIN = (0, 2)  # exit statuses after which a worker stays usable: done and refused
 _RUN = [sys.executable, "-P", "-m", "distill.ui.worker"]
 
 
@@ -76,7 +75,7 @@ def main() -> None:
     while line := orders.readline():
         order = json.loads(line)
         folder, status = Path(order["folder"]), _run(**order)
-        is_used_again = status in USED_AGAIN
+        is_used_again = status in (0, 2)  # done or refused
         if not is_used_again:
             orders.close()  # take no more orders, before the page sees the end of the command
         write_json(folder / EXIT, {"status": status})

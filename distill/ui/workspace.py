@@ -18,17 +18,6 @@ from distill.ui.jobs import Jobs
 from distill.ui.uploads import Uploads, checked_name, is_recording
 
 MODEL_SUFFIX = ".distill"
-LEFT_OUT = {
-    "artifacts",
-    "generated",
-    "mlruns",
-    "models",
-    "metrics",
-    "node_modules",
-    "build",
-    "dist",
-    "__pycache__",
-}
 
 
 def distill(*arguments: str, seconds: float | None = None) -> "subprocess.CompletedProcess[str]":
@@ -61,7 +50,7 @@ class Workspace:
         self.uploads = self.state / "ui" / "uploads"
         self.jobs = Jobs(self.root)
         self._listed: list[dict[str, Any]] = []
-        self._seen: object = None
+        self._seen = list[tuple[str, int, int]]()  # names, times and sizes of the listed files
         self._lock = threading.Lock()
 
     def listed(self) -> list[dict[str, Any]]:
@@ -70,10 +59,10 @@ class Workspace:
             stats = [(path, path.lstat()) for path in self.models.glob(f"*{MODEL_SUFFIX}")]
             seen = sorted((path.name, stat.st_mtime_ns, stat.st_size) for path, stat in stats)
             if seen != self._seen:
-                self._listed, self._seen = self._asked() if seen else [], seen
+                self._listed, self._seen = self._list_models(), seen
             return self._listed
 
-    def _asked(self) -> list[dict[str, Any]]:
+    def _list_models(self) -> list[dict[str, Any]]:
         answer = distill("list", str(self.models), "--json").stdout
         with suppress(ValueError):
             return [
@@ -109,32 +98,23 @@ class Workspace:
     def corpora(self) -> list[str]:
         """Folders that contain recordings, relative to the working folder; uploads of the page first."""
         shelves = (self.sounds, self.root / "data")  # contain corpora
-        folders = [
-            folder for parent in (*shelves, self.root) for folder in sorted(parent.glob("[!.]*"))
-        ]
+        made = ("artifacts", "generated", "mlruns", "models", "metrics")
+        others = ("node_modules", "build", "dist", "__pycache__")
+        left_out = {*made, *others}
+        own = [folder for folder in _folders_in(self.root) if folder.name not in left_out]
         corpora = []
-        for folder in folders:
+        for folder in itertools.chain(*map(_folders_in, shelves), own):
             most = 1 if folder in shelves else 200  # folders searched for a recording
-            names = (
-                name for _, _, files in itertools.islice(os.walk(folder), most) for name in files
-            )
-            is_left_out = folder.is_symlink() or (
-                folder.parent == self.root and folder.name in LEFT_OUT
-            )
-            if not is_left_out and any(map(is_recording, names)):
+            searched = itertools.islice(os.walk(folder), most)
+            if any(is_recording(name) for _, _, files in searched for name in files):
                 corpora.append(self.relative(folder))
         return corpora
 
     def corpus(self, name: str) -> Path:
         """Folder of recordings with this name. Raises ParamsError if `corpora` does not list it."""
-        corpora = self.corpora()
-        positions = positions_of(name, corpora)
-        if len(positions) != 1:
-            how = "add recordings first" if not corpora else "choose one of the list"
-            raise ParamsError(
-                f"recordings {name[:100]!r}: expected a folder of the list, found none of this name; {how}"
-            )
-        return self.root / corpora[positions[0]]
+        expected = "expected a folder of the list, found none of this name"
+        refusal = f"recordings {name[:100]!r}: {expected}"
+        return self.root / _chosen(name, self.corpora(), refusal, "add recordings first")
 
     def labels(self, name: str | None) -> list[str]:
         """Subfolders with recordings, which can be labels; [] if all recordings are in one folder."""
@@ -152,14 +132,10 @@ class Workspace:
 
     def model(self, name: str | None) -> Path:
         """Model file with this name. Raises ParamsError if the folder of models has no such file."""
-        models = [path for path in self.models.glob(f"*{MODEL_SUFFIX}") if path.is_file()]
-        positions = positions_of(name or "", [path.name for path in models])
-        if len(positions) != 1:
-            how = "choose one of the list" if models else "train or import one first"
-            raise ParamsError(
-                f"model {(name or '')[:100]!r}: expected one of the list, found none; {how}"
-            )
-        return models[positions[0]]
+        name = name or ""
+        models = [path.name for path in self.models.glob(f"*{MODEL_SUFFIX}") if path.is_file()]
+        refusal = f"model {name[:100]!r}: expected one of the list, found none"
+        return self.models / _chosen(name, models, refusal, "train or import one first")
 
     def check_inside(self, path: Path) -> Path:
         """Return `path`. Raises ParamsError if a link leads out of the working folder."""
@@ -177,7 +153,7 @@ class Workspace:
                 f"name {stem!r}: expected up to 100 letters, digits, dots and dashes; choose another name"
             )
         path = self.models / f"{stem}{MODEL_SUFFIX}"
-        if path.exists() or path.is_symlink():
+        if os.path.lexists(path):
             raise ParamsError(
                 f"name {stem!r}: expected a new name, found a model of this name; choose another name"
             )
@@ -191,3 +167,16 @@ class Workspace:
                 f"{folder.name!r}: expected a name that does not begin with a dot; choose another name"
             )
         return Uploads(folder)
+
+
+def _folders_in(parent: Path) -> list[Path]:
+    """Files and folders in a folder, without links and hidden ones."""
+    return [path for path in sorted(parent.glob("[!.]*")) if not path.is_symlink()]
+
+
+def _chosen(name: str, names: Sequence[str], refusal: str, if_none: str) -> str:
+    """The one of `names` that `name` means. Raises ParamsError with `refusal`, and what to do if there are no names."""
+    positions = positions_of(name, names)
+    if len(positions) != 1:
+        raise ParamsError(f"{refusal}; {'choose one of the list' if names else if_none}")
+    return names[positions[0]]

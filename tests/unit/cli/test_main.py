@@ -43,43 +43,25 @@ TRAIN = ("train", "sounds", "--sample-rate", "8000", "--codebook-size", "8", "--
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
 @pytest.mark.usefixtures("shell")
-def test_a_reader_that_has_enough_is_no_error() -> None:
-    """As `head` has after its lines."""
-    write_model(Path("m.distill"))
-    reading, writing = os.pipe()
-    os.close(reading)
-    program = "import sys; from distill.cli.main import main; sys.argv[0] = 'distill'; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", program, "inspect", "m.distill"],
-        stdout=writing,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    os.close(writing)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
-@pytest.mark.usefixtures("shell")
-def test_a_reader_of_warnings_and_progress_that_has_enough_is_no_error() -> None:
-    """As in `distill vary ... 2>&1 | head -1`: sounds and pictures are made, and stdout is read by somebody else."""
+@pytest.mark.parametrize(
+    ("stream", "command"),
+    [("stdout", "inspect m.distill"), ("stderr", "vary m.distill loud.wav -n 1 --seed 1 --pictures --json")],
+)
+def test_a_reader_that_has_enough_is_no_error(stream: str, command: str) -> None:
+    """As `head` has after its lines, of results or of warnings and progress: sounds and pictures are made."""
     write_prior_model(Path("m.distill"))
     soundfile.write("loud.wav", 4 * np.sin(np.arange(4000) * 0.2), 16_000, "FLOAT")
     reading, writing = os.pipe()
     os.close(reading)
     program = "import sys; from distill.cli.main import main; sys.argv[0] = 'distill'; main()"
-    arguments = ("vary", "m.distill", "loud.wav", "-n", "1", "--seed", "1", "--pictures", "--json")
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=writing,
-        text=True,
-        check=False,
+    line, pipes = (
+        [sys.executable, "-c", program, *command.split()],
+        dict.fromkeys(("stdout", "stderr"), subprocess.PIPE),
     )
+    done = subprocess.run(line, **{**pipes, stream: writing}, text=True, check=False)  # type: ignore[call-overload]
     os.close(writing)
-    assert (done.returncode, json.loads(done.stdout)["seed"]) == (0, 1)
-    assert {path.suffix for path in Path("varied").iterdir()} == {".wav", ".png"}
+    assert (done.returncode, done.stderr or "") == (0, "")
+    assert {path.suffix for path in Path().glob("varied/*")} == ({".wav", ".png"} if stream == "stderr" else set())
 
 
 def test_encode_and_decode_go_there_and_back(shell: CommandLine) -> None:
@@ -166,19 +148,19 @@ def test_sounds_of_one_seed_and_other_settings_are_all_kept(shell: CommandLine) 
     write_tone(Path("a.wav"), 0.5)
     generate = ("generate", "m.distill", "-n", "2", "--seconds", "0.3", "--seed", "7", "--pictures", "--json")
     vary = ("vary", "m.distill", "a.wav", "-n", "2", "--seed", "1", "--json")
-    runs = [(*generate, "--temperature", value) for value in ("0.8", "1.0", "1.2")]
-    runs += [(*vary, "--strength", value) for value in ("0", "0.5", "1")]
+    runs = [(*generate, "--temperature", value) for value in ("0.8", "1.2")]
+    runs += [(*vary, "--strength", value) for value in ("0", "1")]
     made = {}
     for command in runs:
         report = json.loads(shell(*command).out)
         for sound in report.get("sounds", report.get("takes")):
             made[Path(sound["file"])] = Path(sound["file"]).read_bytes()
     assert sorted(map(str, made)) == [
-        *(f"generated/m_7_{number:03d}.wav" for number in range(6)),
-        *(f"varied/a_1_{number:03d}.wav" for number in range(6)),
+        *(f"generated/m_7_{number:03d}.wav" for number in range(4)),
+        *(f"varied/a_1_{number:03d}.wav" for number in range(4)),
     ]
     everything = {path: path.read_bytes() for folder in ("generated", "varied") for path in Path(folder).iterdir()}
-    assert len(everything) == 3 * 6 + 6
+    assert len(everything) == 3 * 4 + 4
     Path("varied/a_1_002.wav").unlink()  # also one that is missing comes back
     for command in runs:  # the same settings give the same files
         assert shell(*command).status == 0
@@ -240,16 +222,13 @@ def test_a_model_is_verified_or_refused_with_its_fault(shell: CommandLine) -> No
     report = json.loads(shell("verify", "m.distill", "--json").out)
     assert (report["model"], report["ok"]) == ("m.distill", True)
     assert metadata.payload_sha256 in report["checks"]["hash"]
-    write_model(Path("codec.distill"))
-    assert "\nok  codec " in (plain := shell("verify", "codec.distill").out)
-    assert "\nok  prior " not in plain
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
     assert "m.distill: expected weights with SHA-256" in shell.refused("verify", "m.distill")
 
 
-def test_a_model_is_given_a_prior_and_then_generates(shell: CommandLine) -> None:
+def test_a_model_is_given_a_prior_in_a_copy_or_in_place(shell: CommandLine) -> None:
     codec = write_model(Path("m.distill"))
     for number in range(4):
         write_tone(Path(f"sounds/{number}.wav"), 0.3, pitch=200.0 * (number + 1))
@@ -280,9 +259,6 @@ def test_a_model_is_given_a_prior_and_then_generates(shell: CommandLine) -> None
     assert lines[3] == "no sign of memorisation" or lines[3].startswith("warning: the prior predicts")
     assert lines[-1].startswith("copy.distill  ")
     assert Path("copy.distill").read_bytes() != before
-    assert shell("train-prior", "m.distill", *tiny).status == 0
-    done = shell("generate", "m.distill", "-n", "2", "--seconds", "0.2", "--seed", "1")
-    assert done.status == 0, done.err
     assert not list(Path(".distill").glob("train/*"))
 
 
@@ -306,14 +282,6 @@ def test_generating_reports_the_novelty_of_each_sound(shell: CommandLine) -> Non
             assert re.fullmatch(r"\d\.wav", shared["nearest"])
             assert {"copied_seconds", "edit_distance", "percentile", "likeness"} < set(shared)
     assert set(report["faults"]) > {"faulty", "rejected", "fault_rate", "fault_rate_held_out", "in_words"}
-    done = shell(*command)
-    first = done.out.splitlines()[0]
-    assert "\n".join(report["faults"]["in_words"]) in done.out
-    assert re.match(
-        r"generated/m_3_000\.wav  0\.\d\d s  (Faulty: [a-z, ]+  )?(New|Close|Copy)\? Nearest: \d",
-        first,
-    ), first
-    assert "seed 3" in done.out
 
 
 def test_pictures_and_nearest_recordings_lie_beside_the_sounds(shell: CommandLine) -> None:
@@ -391,24 +359,9 @@ def test_lines_and_json_say_notes_and_what_was_heard(shell: CommandLine) -> None
     assert "  0% of codes changed" in shell(*takes[:-1], "--note", "60").out
 
 
-def test_takes_of_a_recording_have_a_line_each(shell: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "120")
-    write_prior_model(Path("m.distill"), labels=["kick"])
+def test_takes_of_a_model_without_reference_and_equal_ones_are_reported(shell: CommandLine) -> None:
     write_prior_model(Path("bare.distill"), reference=False)
     write_tone(Path("a.wav"), seconds=0.5)
-    done = shell("vary", "m.distill", "a.wav", "--seed", "2", "--label", "kick")
-    assert done.status == 0
-    *lines, coding, last = done.out.splitlines()
-    assert last == "seed 2, 16000 Hz"
-    assert re.fullmatch(
-        r"the codec is not exact: takes at strength 0 differ from the recording by \d+\.\d dB, others by more", coding
-    )
-    pattern = (
-        r"varied/a_2_00\d\.wav  0\.50 s  \d+% of codes changed  (New|Close|Copy)\? Nearest: \d\. Too few to tell well"
-    )
-    assert len(lines) == 8
-    assert all(re.fullmatch(pattern, line) for line in lines), lines
-    assert [soundfile.info(path).frames for path in Path("varied").iterdir()] == [8000] * 8
     done = shell(
         "vary", "bare.distill", "a.wav", "-n", "2", "--strength", "1", "--seed", "2", "--format", "flac", "--json"
     )
@@ -420,7 +373,7 @@ def test_takes_of_a_recording_have_a_line_each(shell: CommandLine, monkeypatch: 
     assert "  0.50 s  0% of codes changed" in done.out
     assert "novelty unknown: the model has no codes of its training recordings" in done.out
     write_audio(Path("short.wav"), np.full(200, 0.1, dtype=np.float32), 16_000)
-    done = shell("vary", "m.distill", "short.wav", "-n", "20", "--strength", "0.01", "--seed", "2")
+    done = shell("vary", "bare.distill", "short.wav", "-n", "20", "--strength", "0.01", "--seed", "2")
     said = r"\d+ takes the same as the recording or another take; a higher strength changes\s+more"
     assert re.search(said, done.out)
 
@@ -519,15 +472,12 @@ def test_models_are_listed_and_what_is_none_is_said_why(shell: CommandLine) -> N
     Path("models/other.distill").write_text("hello")
     done = shell("list")
     assert done.status == 0, done
-    rows = [line.split() for line in done.out.splitlines()]
-    assert rows[1][0] == "codec"
-    assert rows[1][-2:] == ["encode,", "decode"]
-    assert rows[2][0] == "full"
-    assert rows[2][-2:] == ["generate,", "judge"]
+    _, *rows = (line.split() for line in done.out.splitlines() if "no model" not in line)
+    assert [(row[0], *row[-2:]) for row in rows] == [("codec", "encode,", "decode"), ("full", "generate,", "judge")]
     assert "no model: models/other.distill: expected a Distill model, found another format; check the path" in done.out
     report = json.loads(shell("list", "models", "--json").out)
-    assert [row["name"] for row in report["models"]] == ["codec", "full", "other"]
-    assert [bool(row["problem"]) for row in report["models"]] == [False, False, True]
+    told = [(row["name"], bool(row["problem"])) for row in report["models"]]
+    assert told == [("codec", False), ("full", False), ("other", True)]
     Path("empty").mkdir()
     assert shell("list", "empty").out == "no model files in empty\n"
     assert shell("--version") == Done(0, f"distill {distill.__version__}\n", "")
@@ -589,42 +539,16 @@ def test_inspect_fits_80_columns_and_breaks_no_path_or_hash(
     assert (done.status, done.out) == (0, card_text(path.name, load_bundle(path).metadata))
 
 
-def test_keys_of_a_kit_are_given_by_label(shell: CommandLine) -> None:
-    write_prior_model(Path("m.distill"), labels=["drum/kick", "bells, big = loud", "Ohh"])
-    done = shell(*KIT, "--per-label", "1", "--keys", "Kick=40,bells, big = loud=F#2", "--keys", "ohh=61", "--json")
-    assert done.status == 0, done.err
-    groups = [(group["label"], group["key"], group["is_hat"]) for group in json.loads(done.out)["groups"]]
-    assert groups == [("drum/kick", 40, False), ("bells, big = loud", 42, True), ("Ohh", 61, False)]
-
-
-def test_variations_of_one_sound_are_made_on_one_key(shell: CommandLine) -> None:
-    write_prior_model(Path("m.distill"), labels=["drum/kick", "step"])
-    done = shell(*KIT, "--label", "step", "--one-key", "--round-robins", "5")
-    assert done.status == 0, done.err
-    assert done.out.splitlines()[:2] == ["C1    24  5 x step", "kit  5 sounds on 1 key"]
-    assert sorted(path.name for path in Path("kit/samples").iterdir()) == [
-        f"024_step_0{one}.wav" for one in range(1, 6)
-    ]
-
-
-def test_an_instrument_is_made_at_notes(shell: CommandLine) -> None:
-    write_pitched_model(Path("m.distill"))
-    done = shell(*KIT[:4], "--seed", "3", "--label", "string", "--notes", "C4:G4", "--every", "7", "--per-label", "1")
-    assert done.status == 0, done.err
-    lines = done.out.splitlines()
-    assert lines[:3] == ["C4    60  1 x string", "G4    67  1 x string", "kit  2 sounds on 2 notes, over all keys"]
-    assert "pitch_keycenter=67" in Path("kit/kit.sfz").read_text(encoding="ascii")
-
-
 def test_a_kit_is_made_replaced_with_the_flag_and_warns_of_places_that_stay_empty(
     shell: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    write_prior_model(Path("m.distill"), labels=["drum/kick", "bell"])
-    done = shell(*KIT, "--per-label", "2")
+    bells = "bells, big = loud"
+    write_prior_model(Path("m.distill"), labels=["drum/kick", bells])
+    done = shell(*KIT, "--per-label", "2", "--keys", f"Kick=E2,{bells}=F#2")
     assert done.status == 0, done.err
     lines = done.out.splitlines()
-    assert lines[:3] == ["C1    24  2 x bell", "C2    36  2 x drum/kick", "kit  4 sounds on 2 keys"]
+    assert lines[:3] == ["E2    40  2 x drum/kick", f"F#2   42  2 x {bells}", "kit  4 sounds on 2 keys"]
     assert lines[3].startswith("verdicts ")
     assert lines[4:] == ["  held out to tell well", "seed 3"]
     made = ["kit.dspreset", "kit.json", "kit.png", "kit.sfz", "kit.txt", "samples"]
@@ -639,9 +563,9 @@ def test_a_kit_is_made_replaced_with_the_flag_and_warns_of_places_that_stay_empt
 
     calls = itertools.count()  # after two drafts and a take all are silent, until all attempts are spent
     monkeypatch.setattr("distill.kit.generate.is_silent", lambda *_: next(calls) >= 3)
-    done = shell(*KIT, "--per-label", "9", "--label", "bell", "--replace")
+    done = shell(*KIT, "--per-label", "9", "--label", bells, "--replace")
     missing = json.loads(Path("kit/kit.json").read_text(encoding="utf-8"))["missing"]
-    line = f"bell: {9 - missing} of 9 sounds; refused draws: "
+    line = f"{bells}: {9 - missing} of 9 sounds; refused draws: "
     assert missing == 7
     assert f"distill: warning: {line}" in done.err
     assert f"missing         {line}" in Path("kit/kit.txt").read_text(encoding="utf-8")

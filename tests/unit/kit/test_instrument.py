@@ -145,6 +145,9 @@ def test_a_model_makes_an_instrument_of_a_label(model: Model, tmp_path: Path) ->
             assert heard is not None
             played = 440 * 2 ** ((heard + sound.json()["tune"] / 100 - 69) / 12)
             assert abs(1200 * math.log2(played / (415.3 * 2 ** ((group.key - 69) / 12)))) < 20
+    listed = model.kit(tmp_path / "listed", labels=["string"], notes=[60, "C3"], per_label=1, seed=0)
+    assert [group.key for group in listed.groups] == [48, 60]
+    assert f"{listed.folder}  2 sounds on 2 notes, over all keys" in listed.lines(80)
 
 
 def test_sounds_of_a_key_have_one_note_and_where_layers_have_others_that_is_said(model: Model, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def page(workspace: Workspace) -> Iterator[TestClient]:
 
 
 API = f"/api/{TOKEN}/gradio_api"
+FILE = {"meta": {"_type": "gradio.FileData"}}  # marks a file in a request
 
 
 def called(page: TestClient, name: str, *data: object) -> tuple[str, Any]:
@@ -56,7 +57,7 @@ def called(page: TestClient, name: str, *data: object) -> tuple[str, Any]:
 
 def uploaded(page: TestClient, path: Path) -> dict[str, Any]:
     (kept,) = page.post(f"{API}/upload", files={"files": (path.name, path.read_bytes())}).json()
-    return {"path": kept, "meta": {"_type": "gradio.FileData"}}
+    return {"path": kept, **FILE}
 
 
 @pytest.mark.parametrize("verb", CASES)
@@ -89,22 +90,9 @@ def test_a_recording_alone_and_several_recordings(page: TestClient, workspace: W
         ("generate", {"out": "/tmp"}, "out: expected one of model, n, seconds, "),
         ("kit", {"out": "/tmp"}, "out: expected one of model, per_label, "),
         ("generate", {"follow": "/etc/hostname"}, "follow: expected an uploaded file, found none; upload one"),
-        (
-            "generate",
-            {"follow": {"path": "/etc/hostname"}},
-            "follow: expected an uploaded file, found none; upload one",
-        ),
-        (
-            "generate",
-            {"follow": {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}},
-            "expected an uploaded file, found another or a hidden one; rename it",
-        ),
-        (
-            "generate",
-            {"follow": {"path": "http://127.0.0.1/x.wav", "meta": {"_type": "gradio.FileData"}}},
-            "expected a file that was uploaded, found a web address",
-        ),
-        ("generate", {"n": "x"}, "count: expected a valid integer, found x"),
+        ("generate", {"follow": {"path": "/etc/x"}}, "follow: expected an uploaded file, found none; upload one"),
+        ("generate", {"follow": {"path": "/etc/hostname", **FILE}}, "expected an uploaded file, found another or a"),
+        ("generate", {"follow": {"path": "http://127.0.0.1/x.wav", **FILE}}, "expected a file that was uploaded, f"),
         ("generate", {"n": {"a": 1}}, "count: expected a valid integer, found {'a': 1}"),
         ("generate", {"label": "drum"}, "label drum: expected one of kick"),
         ("generate", {"model": "../x.distill"}, "expected one of the list, found none; choose one of the list"),
@@ -123,24 +111,19 @@ def test_what_cannot_be_is_a_sentence(page: TestClient, verb: str, settings: dic
 def test_an_upload_of_any_name_is_answered(page: TestClient) -> None:
     for name in ("a/b\\c.wav", "x" * 300 + ".wav", "-n.wav", "é\n.WAV"):
         (kept,) = page.post(f"{API}/upload", files={"files": (name, b"no audio")}).json()
-        recording = {"path": kept, "meta": {"_type": "gradio.FileData"}}
+        recording = {"path": kept, **FILE}
         kind, answer = called(page, "vary", {"model": "tiny.distill", "recording": recording})
         assert kind == "error"
         assert "expected a recording, found a file that is text" in answer["error"], name
 
 
-def test_nobody_comes_in_without_the_token_and_none_with_a_password(workspace: Workspace) -> None:
+def test_a_page_with_a_password_has_no_endpoints_for_programs(workspace: Workspace) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
-        apps = [make_app(workspace, TOKEN, password, PORT) for password in (None, "secret")]
+        app = make_app(workspace, TOKEN, "secret", PORT)
         gc.collect()
-    statuses = []
-    for app in apps:
-        with TestClient(app, base_url=HERE) as client:
-            statuses.append(client.post(API.replace(TOKEN, "x" * 43) + "/call/generate", json={"data": []}).status_code)
-            statuses.append(client.post(f"{API}/call/generate", json={"data": [{}]}).status_code)
-    assert statuses[:2] == [401, 200]
-    assert min(statuses[2:]) >= 400
+    with TestClient(app, base_url=HERE) as client:
+        assert client.post(f"{API}/call/generate", json={"data": [{}]}).status_code >= 400
 
 
 def test_harp_is_told_what_there_is_to_set(page: TestClient) -> None:
@@ -152,6 +135,9 @@ def test_harp_is_told_what_there_is_to_set(page: TestClient) -> None:
     assert by_label["model"]["choices"] == [["tiny.distill", "tiny.distill"]]
     assert by_label["label"]["choices"] == [["any", "any"], ["kick", "kick"]]
     assert [about["type"] for about in told["outputs"]] == ["audio_track", "json"]
+
+
+NEW = ["tiny.distill", "a new sound", 0.5, "any", 0.1, 0.2, 3]  # values of the controls after the recording
 
 
 @pytest.mark.parametrize("make", MAKES)
@@ -167,56 +153,46 @@ def test_harp_gets_a_sound_and_how_new_it_is(page: TestClient, workspace: Worksp
 
 
 @pytest.mark.parametrize(
-    ("recording", "model", "expected"),
+    ("recording", "expected"),
     [
-        (
-            None,
-            "tiny.distill",
-            "a take of the recording: expected a recording, found none; choose one, or make a new sound",
-        ),
-        ({"path": "/etc/hostname"}, "tiny.distill", "expected an uploaded file, found another or a hidden one"),
-        ({"path": "http://127.0.0.1/x.wav"}, "tiny.distill", "expected a file that was uploaded, found a web address"),
-        (None, "../x.distill", "expected one of the list, found none; choose one of the list"),
+        (None, "a take of the recording: expected a recording, found none; choose one, or make a new sound"),
+        ("/etc/hostname", "expected an uploaded file, found another or a hidden one"),
+        ("http://127.0.0.1/x.wav", "expected a file that was uploaded, found a web address"),
     ],
 )
-def test_harp_gets_a_sentence(page: TestClient, recording: dict[str, Any] | None, model: str, expected: str) -> None:
-    make = "a take of the recording" if model == "tiny.distill" else "a new sound"
-    file = recording and {**recording, "meta": {"_type": "gradio.FileData"}}
-    kind, answer = called(page, "process", file, model, make, 0.5, "any", 0.1, 0.2, 3)
-    assert kind == "error"
-    assert expected in answer["error"]
+def test_a_recording_that_harp_did_not_upload_is_a_sentence(
+    page: TestClient, recording: str | None, expected: str
+) -> None:
+    file = recording and {"path": recording, **FILE}
+    kind, answer = called(page, "process", file, "tiny.distill", "a take of the recording", *NEW[2:])
+    assert (kind, expected in answer["error"]) == ("error", True), answer
+
+
+OTHERS = "expected values that the fields can have, found others"
 
 
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
         ({6: None}, "seed, 0 for any: expected a number, found none; enter one"),
-        (
-            {2: None},
-            "expected values that the fields can have, found others (Could not preprocess input component at index 3",
+        ({2: None}, f"{OTHERS} (Could not preprocess input component at index 3"),
+        ({6: "abc"}, f"{OTHERS} (Could not preprocess input component at index 7"),
+        ({2: 5}, f"{OTHERS} (Value 5 is greater than maximum value 1"),
+        ({1: "sing"}, f"{OTHERS} (Value: sing is not in the list"),
+        *(
+            ({0: name}, "expected one of the list, found none; choose one of the list")
+            for name in (["x"], "../x.distill")
         ),
-        (
-            {6: "abc"},
-            "expected values that the fields can have, found others (Could not preprocess input component at index 7",
-        ),
-        ({2: 5}, "expected values that the fields can have, found others (Value 5 is greater than maximum value 1"),
-        ({1: "sing"}, "expected values that the fields can have, found others (Value: sing is not in the list"),
-        ({0: ["tiny.distill"]}, "expected one of the list, found none; choose one of the list"),
     ],
 )
 def test_values_that_harp_cannot_mean_are_a_sentence(page: TestClient, changed: dict[int, Any], expected: str) -> None:
-    data: list[Any] = ["tiny.distill", "a new sound", 0.5, "any", 0.1, 0.2, 3]
-    for index, value in changed.items():
-        data[index] = value
-    kind, answer = called(page, "process", None, *data)
-    assert kind == "error"
-    assert expected in answer["error"]
+    kind, answer = called(page, "process", None, *(changed.get(index, value) for index, value in enumerate(NEW)))
+    assert (kind, expected in answer["error"]) == ("error", True), answer
 
 
 def test_harp_ends_what_it_began(page: TestClient, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MAKES, "a new sound", lambda *_: ("generate", {"n": 10_000, "seconds": 5}))
-    data = [None, "tiny.distill", "a new sound", 0.5, "any", 0.1, 0.2, 3]
-    event = page.post(f"{API}/call/process", json={"data": data}).json()["event_id"]
+    event = page.post(f"{API}/call/process", json={"data": [None, *NEW]}).json()["event_id"]
     while not workspace.jobs.running("generate"):
         time.sleep(0.01)
     assert called(page, "cancel")[0] == "complete"

@@ -292,14 +292,10 @@ NO_SOUND = "found none; choose a file or record one"
     [
         ("train", {"name": "<b>"}, "recordings &#x27;&#x27;: expected a folder of the list"),
         ("cancel", {}, "expected a training at work, found none"),
-        ("stop", {}, "expected a training at work, found none"),
         ("generate_form", {}, "model &#x27;&#x27;: expected one of the"),
         ("kit_form", {}, f"kit: {NEITHER}"),
         ("one_key_form", {"alone": True}, f"variations on one key: {NEITHER}"),
-        ("instrument_form", {"alone": True}, f"instrument: {NEITHER}"),
         ("extend_form", {}, f"extend: expected a recording, {NO_SOUND}"),
-        ("fill_form", {}, f"fill: expected a recording, {NO_SOUND}"),
-        ("morph_form", {}, f"morph: expected a recording, {NO_SOUND}"),
         ("vary_form", {}, f"vary: {NEITHER}"),
     ],
 )
