@@ -450,17 +450,7 @@ def fitted_codebooks(
         totals.append(rows.new_zeros(count, width))
         for level in levels_at.unbind(dim=1):
             totals[-1].index_add_(0, level[level >= 0], targets[level >= 0])
-    together = {}  # for each pair of offsets, co-occurrence counts of codewords in the same row
-    for i in range(KERNEL_FRAMES):
-        for j in range(i, KERNEL_FRAMES):
-            present = (windows[:, 0, i] >= 0) & (windows[:, 0, j] >= 0)
-            pairs = windows[present, :, i][:, :, None] * count + windows[present, :, j][:, None]
-            counts = (
-                torch.bincount(pairs.flatten(), minlength=count * count)
-                .reshape(count, count)
-                .float()
-            )
-            together[i, j] = counts if i == j else counts + counts.T
+    together = _cooccurrences(windows, count)
     fitted = codewords.clone()
     for component in range(width):
         weights = kernel[:, component].tolist()
@@ -482,6 +472,22 @@ def fitted_codebooks(
                 break
             # If nearly all frames are silent, counts are large and fp32 loses the ridge: try again in fp64.
     return fitted.reshape(codebooks.shape)
+
+
+def _cooccurrences(windows: Tensor, count: int) -> dict[tuple[int, int], Tensor]:
+    """Counts `[count, count]` of codewords in the same row, for each pair of offsets.
+
+    `windows` `[n, Q, KERNEL_FRAMES]` are codewords at each offset from a row, -1 for none.
+    """
+    together = {}
+    for i in range(KERNEL_FRAMES):
+        for j in range(i, KERNEL_FRAMES):
+            present = (windows[:, 0, i] >= 0) & (windows[:, 0, j] >= 0)
+            pairs = windows[present, :, i][:, :, None] * count + windows[present, :, j][:, None]
+            counts = torch.bincount(pairs.flatten(), minlength=count * count)
+            counts = counts.reshape(count, count).float()
+            together[i, j] = counts if i == j else counts + counts.T
+    return together
 
 
 def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -124,12 +124,8 @@ def train_codec(
     config, val_fraction = params.vqvae_config(recordings), params.split.resolve(recordings)
     tier = params.tier_name(recordings)
     by_label = params.corpus.labels == "folder"
-    settings: dict[str, Any] = {
-        "val_fraction": val_fraction,
-        "by_label": by_label,
-        "seed": seed,
-        "tier": tier,
-    }
+    settings: dict[str, Any] = {"val_fraction": val_fraction, "by_label": by_label}
+    settings |= {"seed": seed, "tier": tier}
     inputs = {"corpus": sha256_file(corpus_folder / MANIFEST)}
     data = CodecData.split(corpus, val_fraction, seed, by_label)
     about = about_corpus(params, inputs["corpus"], corpus.sample_rate, recordings)
@@ -141,53 +137,51 @@ def train_codec(
         if data.remark:
             run.console.say(f"warning: {data.remark}")
         trained = _trained(data, config, seed, run)
-        codec, result = trained.model, trained.result
         if not run.is_first:
             return trained
         artifact = CodecArtifact(
-            architecture=codec.architecture,
-            spectrogram=codec.spectrogram,
+            architecture=trained.model.architecture,
+            spectrogram=trained.model.spectrogram,
             training=config,
             **settings,
             recordings=recordings,
             trim=corpus.trim,
             stereo=corpus.is_stereo,
-            best_epoch=result.best_epoch,
-            epochs_trained=len(result.history),
+            best_epoch=trained.result.best_epoch,
+            epochs_trained=len(trained.result.history),
             codebook_health=trained.codebook_health,
             corpus_sha256=inputs["corpus"],
-            codec_sha256=weights_sha256(codec),
+            codec_sha256=weights_sha256(trained.model),
             fingerprint=run.fingerprint,
         )
-        measured = f"fidelity_{artifact.codec_sha256}"
-        _, fidelity = run.store.kept(measured)
-        if not (fidelity and is_artifact(folder, artifact)):
-            fidelity = held_out_fidelity(codec, data)
-            save_artifact(
-                folder,
-                codec,
-                artifact,
-                result.rows,
-                lambda path: write_previews(path / "previews", codec, data),
-            )
-            run.store.keep(measured, {}, fidelity)
-        shown = ("val_", "train_loss", "codebook/")
-        best = {
-            name: value for name, value in result.best_metrics.items() if name.startswith(shown)
-        }
-        figures = {**fidelity, **best}
-        run.keep(
-            folder,
-            {**figures, "epoch": result.best_epoch},
-            {"codec_sha256": artifact.codec_sha256[:12]},
-        )
-    return replace(
-        trained,
-        metrics={**figures, **result.counts},
-        recordings=recordings,
-        tier=tier,
-        store=run.store,
-    )
+        metrics = _saved(folder, artifact, trained, data, run)
+    return replace(trained, metrics=metrics, recordings=recordings, tier=tier, store=run.store)
+
+
+def _saved(
+    folder: Path, artifact: CodecArtifact, trained: CodecTraining, data: CodecData, run: Run
+) -> dict[str, float]:
+    """Measure a trained codec, write its artefact and send both to the trackers; returns its metrics.
+
+    A run that goes on after its end neither measures nor writes again.
+    """
+    codec, result = trained.model, trained.result
+    measured = f"fidelity_{artifact.codec_sha256}"
+    _, fidelity = run.store.kept(measured)
+    if not (fidelity and is_artifact(folder, artifact)):
+        fidelity = held_out_fidelity(codec, data)
+
+        def previews(path: Path) -> None:
+            write_previews(path / "previews", codec, data)
+
+        save_artifact(folder, codec, artifact, result.rows, previews)
+        run.store.keep(measured, {}, fidelity)
+    shown = ("val_", "train_loss", "codebook/")
+    best = {name: value for name, value in result.best_metrics.items() if name.startswith(shown)}
+    metrics = {**fidelity, **best}
+    about = {"codec_sha256": artifact.codec_sha256[:12]}
+    run.keep(folder, {**metrics, "epoch": result.best_epoch}, about)
+    return {**metrics, **result.counts}
 
 
 def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> CodecTraining:

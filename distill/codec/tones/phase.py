@@ -145,16 +145,11 @@ class PhaseFit(nn.Module):
 
     def _measured(self, phases: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
         """Proportions of the power in each frame, and mean frequencies in Hz, `[S, J]` each."""
-        points, seconds = (
-            self.config.stack * POINTS,
-            self.config.hop_length / self.config.sample_rate / POINTS,
-        )
+        points = self.config.stack * POINTS
+        seconds = self.config.hop_length / self.config.sample_rate / POINTS
         by_frame = power.double().unflatten(1, (-1, points)).sum(dim=2)
-        cycles = (
-            (nn.functional.pad(phases.diff(dim=1), (1, 0)) * power)
-            .unflatten(1, (-1, points))
-            .sum(dim=2)
-        )
+        cycles = nn.functional.pad(phases.diff(dim=1), (1, 0)) * power
+        cycles = cycles.unflatten(1, (-1, points)).sum(dim=2)
         shares = by_frame / by_frame.sum(dim=1, keepdim=True).clamp_min(1e-20)
         return shares, cycles / by_frame.clamp_min(1e-20) / seconds
 
@@ -173,21 +168,15 @@ class PhaseFit(nn.Module):
         `there`. Pitches stay near `known` `[S, J]` where it is not NaN.
         """
         each = POINTS // FITTED_POINTS
-        phases, power = (
-            phases.unflatten(1, (-1, each)).mean(dim=2),
-            power.double().unflatten(1, (-1, each)).sum(dim=2),
-        )
+        phases = phases.unflatten(1, (-1, each)).mean(dim=2)
+        power = power.double().unflatten(1, (-1, each)).sum(dim=2)
         weights = power / power.sum(dim=1, keepdim=True).clamp_min(1e-20)
         usable = (ratios > 0) & (power.sum(dim=1) > 0)
         ratio = torch.where(usable, ratios, 1.0)[:, None]
         measured = semitones((frequencies / ratio).clamp(LOWEST / 2, 2 * HIGHEST).log2())
-        last = (
-            (there * torch.arange(FRAMES, device=there.device))
-            .amax(dim=1, keepdim=True)
-            .expand_as(there)
-        )
+        last = (there * torch.arange(FRAMES, device=there.device)).amax(dim=1, keepdim=True)
         # Frames after the tone repeat its last.
-        measured = torch.where(there, measured, measured.gather(1, last))
+        measured = torch.where(there, measured, measured.gather(1, last.expand_as(there)))
         measured = torch.where(known.isnan(), measured, known)
         trust = torch.where(known.isnan(), TRUST, KNOWN_TRUST)
         # [S, 1 + J, 1 + J]
@@ -197,26 +186,29 @@ class PhaseFit(nn.Module):
         for _ in range(ROUNDS):
             speeds = hertz(pitches @ self.hop_pitches.T)  # [S, H]
             error = phases - ratio * (speeds @ self.seconds.T)
-            # [S, T, J]
-            slopes = (self.seconds * speeds[:, None] * (math.log(2) / 12)) @ self.hop_pitches
-            slopes = ratio[..., None] * torch.cat(
-                [torch.zeros_like(slopes[..., :1]), slopes], dim=2
-            )
-            slopes[..., 0] = 1.0  # derivative by the phase in the middle of the first frame
+            slopes = self._slopes(speeds, ratio)
             normal = slopes.transpose(1, 2) @ (weights[..., None] * slopes)
             normal += prior
-            pull = nn.functional.pad(
-                trust * (measured - pitches) - pitches @ self.stiffness, (1, 0)
-            )
-            change = torch.linalg.solve(
-                normal, (slopes.transpose(1, 2) @ (weights * error)[..., None])[..., 0] + pull
-            )
+            pull = trust * (measured - pitches) - pitches @ self.stiffness
+            wanted = (slopes.transpose(1, 2) @ (weights * error)[..., None])[..., 0]
+            change = torch.linalg.solve(normal, wanted + nn.functional.pad(pull, (1, 0)))
             pitches = _within_glides(pitches + change[:, 1:].clamp(-LARGEST_STEP, LARGEST_STEP))
         error = phases - ratio * (hertz(pitches @ self.hop_pitches.T) @ self.seconds.T)
         phase = (weights * error).sum(dim=1)
         error = error - phase[:, None]
         usable &= (weights * error.square()).sum(dim=1).sqrt() < LARGEST_ERROR
         return self._rounded(normal, phase, pitches, ratio[:, 0]), usable
+
+    def _slopes(self, speeds: Tensor, ratio: Tensor) -> Tensor:
+        """Derivatives `[S, T, 1 + J]` of the phases by the phase in the middle of the first frame, and by pitches.
+
+        `speeds` `[S, H]` are frequencies of the pitch in Hz; `ratio` `[S, 1]` is partial to pitch.
+        """
+        slopes = (self.seconds * speeds[:, None] * (math.log(2) / 12)) @ self.hop_pitches
+        first = torch.zeros_like(slopes[..., :1])
+        slopes = ratio[..., None] * torch.cat([first, slopes], dim=2)
+        slopes[..., 0] = 1.0
+        return slopes
 
     def _rounded(self, normal: Tensor, phase: Tensor, pitches: Tensor, ratio: Tensor) -> Tensor:
         """Round `pitches` `[S, J]` to steps of fine pitch, with the `phase` `[S]` in the first frame's fine pitch.
