@@ -25,7 +25,7 @@ from distill.codec.scales import (
     octaves,
     semitones,
 )
-from distill.codec.spectral import SpectrogramConfig, band_position
+from distill.codec.spectral import SpectrogramConfig, band_position, windowed
 from distill.codec.tones.codes import FLOORS, note_and_tuning
 from distill.codec.tones.combs import Combs, noise_share
 from distill.codec.tones.layer import HIGHEST, LOWEST, ToneLayer
@@ -140,8 +140,9 @@ class PitchAnalysis(nn.Module):
         """
         edge = self.margin - self.spare
         inner = audio[:, edge : audio.shape[1] - edge]
-        windows = inner.unfold(1, self.n_fft, self.config.samples_per_frame).flatten(0, 1)
-        spectrum = torch.fft.rfft(windows * (self.window * (4 / self.n_fft)))
+        window = self.window * (4 / self.n_fft)
+        windows = windowed(inner, window, self.config.samples_per_frame)
+        spectrum = torch.fft.rfft(windows.flatten(0, 1))
         power: Tensor = spectrum.real.square() + spectrum.imag.square()
         return power
 
