@@ -38,8 +38,6 @@ from distill.codec.search import (
 from distill.params import Quantizer
 from distill.training.events import HEALTH, LOW_UTILIZATION, CodebookHealth
 
-MAX_FITTED_CODEWORDS = 2048  # limit of the joint fit, whose memory grows with the square
-
 
 class Quantized(NamedTuple):
     """`latents` `[B, F, D]` with straight-through gradient, `codes` `[B, F, 1 + S]` int64, `commit_loss` scalar."""
@@ -431,12 +429,12 @@ def fitted_codebooks(
     """Fit all codebooks `[Q, V, D]` together, by least squares of rows `[n, D]` given their codes `[n, Q]`.
 
     A ridge penalty on changes keeps rare codewords from following single frames. `inside` `[n]` is False in gaps.
-    More than `MAX_FITTED_CODEWORDS` codewords are returned unchanged.
+    More than 2048 codewords are returned unchanged, since memory grows with the square.
     """
     levels, size, width = codebooks.shape
     codewords = codebooks.flatten(0, 1)
     count = len(codewords)
-    if count > MAX_FITTED_CODEWORDS:
+    if count > 2048:
         return codebooks
     indices = torch.where(
         inside[:, None], codes + size * torch.arange(levels, device=codes.device), -1
@@ -502,9 +500,8 @@ def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> tuple[T
         sums = torch.zeros_like(centres).index_add_(0, assignment, points)
         centres = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], centres)
         empty = (counts == 0).nonzero()[:, 0]
-        if len(empty):
-            farthest = distances.topk(min(len(empty), len(points))).indices
-            centres[empty[: len(farthest)]] = points[farthest]
+        farthest = distances.topk(min(len(empty), len(points))).indices
+        centres[empty[: len(farthest)]] = points[farthest]
     return centres, _nearest(points, centres)[1]
 
 

@@ -56,7 +56,6 @@ from distill.training.trainer import Trainer
 
 PREVIEWS, PREVIEW_NAMES = 4, "names.json"
 FITTED = "fitted"  # name of the fitted codec, next to the checkpoints
-HEALTH_SHOWN = 8  # times in a training
 VAL_LOSSES = ("recon", "mel", "envelope", "commit")
 
 
@@ -391,7 +390,8 @@ class CodecConsole(ToConsole):
         super().__call__(event)
         match event:
             case VQEpochMetrics(epoch=epoch, total_epochs=epochs, utilization_warnings=warnings):
-                if epoch == 0 or (epoch + 1) % math.ceil(epochs / HEALTH_SHOWN) == 0:
+                times_shown = 8
+                if epoch == 0 or (epoch + 1) % math.ceil(epochs / times_shown) == 0:
                     named = dict(
                         zip(event.level_names, event.codebook_health.values(), strict=False)
                     )

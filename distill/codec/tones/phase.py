@@ -24,14 +24,6 @@ from distill.codec.tones.layer import ToneLayer
 FRAMES = FALL_FRAMES + 1  # of an onset, over which pitches are fitted
 LOWEST, HIGHEST = 20.0, 400.0  # Hz: range of the filter that isolates a partial
 POINTS, FITTED_POINTS = 16, 4  # per hop: measured phases, and their means, which are fitted
-REACH_SECONDS = 0.012  # half the length of that filter
-MOST_RATIO = 3.0  # of partial to pitch: the phases of higher partials are coded too coarsely
-MOST_APART = 1.0  # octaves between that partial and the measured frequency
-LARGEST_ERROR = 0.15  # cycles, root mean square: a fit with a larger error is rejected
-# Squared cycles per squared semitone: penalties for bends and for distance from measured pitches.
-STIFFNESS, TRUST = 1e-5, 2e-6
-KNOWN_TRUST = 1e-2  # for steady pitches, which spectral peaks measure better
-ROUNDS, LARGEST_STEP = 6, 3.0  # of the fit, and the largest change in each, in semitones
 
 
 class PhaseFit(nn.Module):
@@ -46,7 +38,7 @@ class PhaseFit(nn.Module):
         # [1, 1, 2 * stride]
         self.first = nn.Buffer((first / first.sum())[None, None], persistent=False)
         rate = config.sample_rate / self.stride
-        self.reach = round(REACH_SECONDS * rate)
+        self.reach = round(0.012 * rate)  # half the length of the filter that isolates a partial
         time = torch.arange(-self.reach, self.reach + 1).double() / rate
         window = torch.hann_window(len(time) + 2, periodic=False, dtype=torch.float64)[1:-1]
         low = torch.sinc((HIGHEST - LOWEST) * time) * window
@@ -69,7 +61,8 @@ class PhaseFit(nn.Module):
         # [T, H] spent in each hop since the first frame's middle
         self.seconds = nn.Buffer(seconds, persistent=False)
         bends = torch.eye(FRAMES, dtype=torch.float64).diff(dim=0).diff(dim=0)
-        self.stiffness = nn.Buffer(STIFFNESS * bends.T @ bends, persistent=False)  # [J, J]
+        # [J, J] penalty for bends, in squared cycles per squared semitone
+        self.stiffness = nn.Buffer(1e-5 * bends.T @ bends, persistent=False)
 
     def forward(
         self,
@@ -178,12 +171,13 @@ class PhaseFit(nn.Module):
         # Frames after the tone repeat its last.
         measured = torch.where(there, measured, measured.gather(1, last.expand_as(there)))
         measured = torch.where(known.isnan(), measured, known)
-        trust = torch.where(known.isnan(), TRUST, KNOWN_TRUST)
+        # Penalty for distance from measured pitches; spectral peaks measure steady pitches better.
+        trust = torch.where(known.isnan(), 2e-6, 1e-2)
         # [S, 1 + J, 1 + J]
         prior = nn.functional.pad(self.stiffness + trust.diag_embed(), (1, 0, 1, 0))
         prior[:, 0, 0] = 1e-9  # for the phase, against a singular matrix in silence
         pitches = measured
-        for _ in range(ROUNDS):
+        for _ in range(6):
             speeds = hertz(pitches @ self.hop_pitches.T)  # [S, H]
             error = phases - ratio * (speeds @ self.seconds.T)
             slopes = self._slopes(speeds, ratio)
@@ -192,11 +186,11 @@ class PhaseFit(nn.Module):
             pull = trust * (measured - pitches) - pitches @ self.stiffness
             wanted = (slopes.transpose(1, 2) @ (weights * error)[..., None])[..., 0]
             change = torch.linalg.solve(normal, wanted + nn.functional.pad(pull, (1, 0)))
-            pitches = _within_glides(pitches + change[:, 1:].clamp(-LARGEST_STEP, LARGEST_STEP))
+            pitches = _within_glides(pitches + change[:, 1:].clamp(-3.0, 3.0))
         error = phases - ratio * (hertz(pitches @ self.hop_pitches.T) @ self.seconds.T)
         phase = (weights * error).sum(dim=1)
         error = error - phase[:, None]
-        usable &= (weights * error.square()).sum(dim=1).sqrt() < LARGEST_ERROR
+        usable &= (weights * error.square()).sum(dim=1).sqrt() < 0.15  # cycles, root mean square
         return self._rounded(normal, phase, pitches, ratio[:, 0]), usable
 
     def _slopes(self, speeds: Tensor, ratio: Tensor) -> Tensor:
@@ -248,7 +242,8 @@ class PhaseFit(nn.Module):
 
 def _nearest_ratio(ratios: Tensor, pitches: Tensor, frequencies: Tensor, weights: Tensor) -> Tensor:
     """Ratio `[S]`, from `ratios` `[S, K]` to `pitches` `[S, J]`, of the partial nearest `frequencies` `[S, J]` in Hz.
-    0 if that partial is above `MOST_RATIO` or not within `MOST_APART`.
+
+    0 if that partial is not within an octave, or above a ratio of 3: phases of higher partials are coded too coarsely.
     """
     measured = frequencies.clamp_min(1.0).log2() - octaves(pitches.nan_to_num())
     octaves_up = torch.where(ratios > 0, ratios.double(), math.inf).log2()
@@ -258,7 +253,7 @@ def _nearest_ratio(ratios: Tensor, pitches: Tensor, frequencies: Tensor, weights
         (shares[..., None] * apart).nan_to_num(math.inf).sum(dim=1).min(dim=1, keepdim=True)
     )
     found = ratios.double().gather(1, nearest)
-    return torch.where((distance < MOST_APART) & (found <= MOST_RATIO), found, 0.0)[:, 0]
+    return torch.where((distance < 1.0) & (found <= 3.0), found, 0.0)[:, 0]
 
 
 def _within_glides(pitches: Tensor) -> Tensor:
