@@ -75,10 +75,8 @@ def match_envelope(audio: Tensor, target: Tensor, trust: Tensor, stack: int, hel
     hops, steps = target.shape[1:]
     step = audio.shape[1] // (hops * steps)
     if held.inside is not None:
-        audio, trust = (
-            audio * held.inside.repeat_interleave(steps * step),
-            trust * held.inside[:, None],
-        )
+        audio = audio * held.inside.repeat_interleave(steps * step)
+        trust = trust * held.inside[:, None]
     held = held.repeated(steps)
     zone = DEAD_ZONE + 0.3 * held.tonal
     for _ in range(MATCHES):

@@ -75,11 +75,9 @@ class ResidualQuantizer(nn.Module, ABC):
         loudness_scale: float,
     ) -> None:
         super().__init__()
-        self.codebook_size, self.ema_decay, self.loudness_scale = (
-            codebook_size,
-            ema_decay,
-            loudness_scale,
-        )
+        self.codebook_size = codebook_size
+        self.ema_decay = ema_decay
+        self.loudness_scale = loudness_scale
         # [S, V, D]
         self.codebooks = nn.Buffer(torch.zeros(spectral_levels, codebook_size, latent_size))
         # [2, KERNEL_FRAMES, D], of the first and finer levels: entry k is the weight of frame t + k - REACH in frame t
@@ -201,10 +199,8 @@ class OverlappingQuantizer(ResidualQuantizer):
         """See `ResidualQuantizer`; each round searches the codes of finer levels, then fits kernel and codebooks."""
         self.fit_frames(torch.cat(list(pieces)), generator)
         parts = [join_sequences(_without_loudness(piece[None].float())) for piece in pieces]
-        rows, turns = (
-            torch.cat([rows for rows, _ in parts]),
-            torch.cat([turns for _, turns in parts]),
-        )
+        rows = torch.cat([rows for rows, _ in parts])
+        turns = torch.cat([turns for _, turns in parts])
         inside = turns >= 0
         first = self._first_codes(rows, inside)
         plain = sum_codewords(self.codebooks[:1], first) * inside[:, None]

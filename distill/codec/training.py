@@ -87,7 +87,7 @@ def train_vqvae(
     val_fraction: float,
     seed: int,
     fabric: Fabric,
-    store: CheckpointStore | None = None,
+    store: CheckpointStore = NO_CHECKPOINTS,
     callback: Callable[[VQEvent], None] | None = None,
     *,
     interruption: Interruption | None = None,
@@ -100,8 +100,7 @@ def train_vqvae(
     """
     data = CodecData.split(corpus, val_fraction, seed)
     cancel = cancel_event or threading.Event()
-    kept = store or NO_CHECKPOINTS
-    run = Run(fabric, kept, public_events(callback), interruption or Interruption(), cancel.is_set)
+    run = Run(fabric, store, public_events(callback), interruption or Interruption(), cancel.is_set)
     return _trained(data, config, seed, run)
 
 
@@ -236,7 +235,7 @@ def _fit(model: VQVAE, data: CodecData, seed: int, run: Run) -> None:
 
 
 def _fitting(run: Run, distributed: Distributed, done: int, of: int, text: str) -> None:
-    """Show how far a codec is fitted. Raises Interrupted when asked."""
+    """Show the progress of a fit. Raises Interrupted when asked."""
     run.console(done, of, text)
     distributed.poll(run.interruption, run.cancel)
     if distributed.signal is not None:
@@ -451,7 +450,7 @@ def print_codec(training: CodecTraining, console: Console) -> None:
 
 
 def write_previews(folder: Path, codec: VQVAE, data: CodecData) -> None:
-    """Write a few held-out recordings and what a codec makes of them: two sounds of each, an image of both, and names."""
+    """Write a few held-out recordings, as they are and as decoded: two sounds each, an image of both, and names."""
     rate, names = data.corpus.sample_rate, dict[str, str]()
     for number, entry in enumerate(
         data.held_out[:: max(1, len(data.held_out) // PREVIEWS)][:PREVIEWS]

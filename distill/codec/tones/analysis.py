@@ -403,8 +403,6 @@ def best_path(candidates: Candidates, inside: Tensor | None = None) -> Tensor:
     for _ in range(REACH):
         forward = ((cost + ahead)[:, :-1, None, :] + between).amin(dim=3)
         backward = ((cost + back)[:, 1:, :, None] + between).amin(dim=2)
-        ahead, back = (
-            nn.functional.pad(forward, (0, 0, 1, 0)),
-            nn.functional.pad(backward, (0, 0, 0, 1)),
-        )
+        ahead = nn.functional.pad(forward, (0, 0, 1, 0))
+        back = nn.functional.pad(backward, (0, 0, 0, 1))
     return (cost + ahead + back).argmin(dim=2)

@@ -47,10 +47,8 @@ class PhaseFit(nn.Module):
         # [2, 1, taps], real and imaginary
         self.kernel = nn.Buffer(kernel.float()[:, None], persistent=False)
         hops, points = FRAMES * config.stack, FRAMES * config.stack * FITTED_POINTS
-        one, all_glide = (
-            torch.eye(FRAMES, dtype=torch.float64),
-            torch.ones(FRAMES, FRAMES - 1, dtype=torch.bool),
-        )
+        one = torch.eye(FRAMES, dtype=torch.float64)
+        all_glide = torch.ones(FRAMES, FRAMES - 1, dtype=torch.bool)
         # [H, J]
         self.hop_pitches = nn.Buffer(by_hop(one, all_glide, config.stack).T, persistent=False)
         places = (torch.arange(points).double() + 0.5) / FITTED_POINTS
@@ -119,10 +117,8 @@ class PhaseFit(nn.Module):
 
         `rows` and `starts` `[S]` are the batch index and the first sample of each onset.
         """
-        step, count = (
-            self.config.hop_length // POINTS // self.stride,
-            FRAMES * self.config.stack * POINTS,
-        )
+        step = self.config.hop_length // POINTS // self.stride
+        count = FRAMES * self.config.stack * POINTS
         before = (self.reach + 1 - step // 2) * self.stride  # samples before `starts`
         length = ((count - 1) * step + 2 * self.reach + 2) * self.stride
         padded = nn.functional.pad(audio, (max(0, before), length))
