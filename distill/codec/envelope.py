@@ -16,8 +16,6 @@ FRAME_SHARE = 0.3  # proportion of a frame's amplitude added to each step
 MATCHES = 3  # rounds that bring the decoder's envelope nearer to the coded envelope
 # 1.3 dB: smaller differences are ignored, since the coded envelope of steady sound wavers.
 DEAD_ZONE = 0.15
-# Average of gains on tones: steps to each side, and the largest difference.
-STEADY_GAINS = (16, 0.4)
 LOW_STEPS = 32  # average of gains on low tones: steps to each side, as long as a gap between sounds
 # Learnt gains per hop, every 0.33 ms; group size of a first average.
 GAIN_STEPS, GAINS_TOGETHER = 32, 4
@@ -63,7 +61,7 @@ class Held(NamedTuple):
 
     def average(self, gains: Tensor) -> Tensor:
         """Average log gains `[B, K]` over time, except at attacks; low tones are averaged over a few periods."""
-        averages = steady(gains[..., None], *STEADY_GAINS, self.inside)[..., 0]
+        averages = steady(gains[..., None], 16, 0.4, self.inside)[..., 0]
         return torch.lerp(averages, slow(gains, LOW_STEPS), self.low)
 
 
@@ -77,10 +75,8 @@ def match_envelope(audio: Tensor, target: Tensor, trust: Tensor, stack: int, hel
     hops, steps = target.shape[1:]
     step = audio.shape[1] // (hops * steps)
     if held.inside is not None:
-        audio, trust = (
-            audio * held.inside.repeat_interleave(steps * step),
-            trust * held.inside[:, None],
-        )
+        audio = audio * held.inside.repeat_interleave(steps * step)
+        trust = trust * held.inside[:, None]
     held = held.repeated(steps)
     zone = DEAD_ZONE + 0.3 * held.tonal
     for _ in range(MATCHES):

@@ -91,7 +91,8 @@ def attack_ms(shape: Doubles) -> float:
         return NAN
     end = int(np.argmax(shape >= 0.9 * peak))
     soft = np.flatnonzero(shape[: end + 1] < ATTACK_LOW * peak)
-    return (end - int(soft[-1]) - 1 if len(soft) else end) * ENVELOPE_HOP_SECONDS * 1000
+    last_soft = int(soft.max(initial=-1))
+    return (end - last_soft - 1) * ENVELOPE_HOP_SECONDS * 1000
 
 
 def summary(measured: Iterable[Fidelity]) -> dict[str, float]:

@@ -25,14 +25,9 @@ from distill.seeds import Stream, derive_seed
 PRETRAINED = Path(__file__).parent / "pretrained"
 PRETRAINED_PARTS = ("decoder.", "head.", "texture_head.", "tone_head.")
 
-MAX_TONE_FRAMES = 6_000  # frames for the fit of partial sets
-MAX_FIT_FRAMES = 120_000  # frames of features, for principal components and k-means
-MAX_SYNTHETIC_FRAMES = 8_000  # synthetic frames, and no more than the frames of recordings
-MAX_TRIAL_FRAMES = 8_000  # frames of features, to compare augmentation strengths
 SYNTHETIC_SOUND_FRAMES = 80
 SYNTHETIC_GAIN_RANGE = (0.3, 1.0)
 MIN_PIECE_FRAMES = 64
-TRIAL_SHARE = 5  # a recording in five is held out to compare the strengths
 
 
 def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = True) -> VQVAE:
@@ -43,13 +38,14 @@ def build_vqvae(sample_rate: int, config: VQVAEConfig, seed: int, warm: bool = T
             f"vqvae.latent_size: expected at most {spectrogram.features}, the features of a frame at {sample_rate} Hz, "
             f"found {config.latent_size}"
         )
-    decay = config.ema_decay if config.encoder_rate else 1.0
+    decay, threshold = 1.0, 0.0  # without training of the encoder, codewords stay as fitted
+    if config.encoder_rate:
+        frames = config.batch_size * config.crop_seconds * spectrogram.frame_rate
+        decay, threshold = config.ema_decay, DEAD_CODE_SHARE * frames / config.codebook_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, Stream.CODEC_WEIGHTS))
         model = VQVAE(architecture_of(config), spectrogram, config.dropout, decay)
-    if config.encoder_rate:
-        frames = config.batch_size * config.crop_seconds * spectrogram.frame_rate
-        model.quantizer.dead_code_threshold = DEAD_CODE_SHARE * frames / config.codebook_size
+    model.quantizer.dead_code_threshold = threshold
     set_partials(model.tone, shipped_sets())
     if warm:
         load_pretrained(model)
@@ -112,7 +108,7 @@ def initialise(
         model, corpus, entries, generator, lambda trial: progress(tones + trial, steps, "trials")
     )
     progress(tones + trials, steps, "views")
-    pieces = _view_features(model, corpus, entries, strength, MAX_FIT_FRAMES, generator)
+    pieces = _view_features(model, corpus, entries, strength, 120_000, generator)
     if synthetic:
         pieces += _synthetic_features(model, sum(len(piece) for piece in pieces), generator)
     model.fit_projection(torch.cat(pieces))
@@ -151,19 +147,15 @@ def _best_strength(
     generator: torch.Generator,
     progress: Callable[[int], None] = lambda _: None,
 ) -> float:
-    held_out = entries[TRIAL_SHARE - 1 :: TRIAL_SHARE]
-    others = [
-        entry for index, entry in enumerate(entries) if index % TRIAL_SHARE != TRIAL_SHARE - 1
-    ]
+    held_out, others, max_frames = entries[4::5], list(entries), 8_000
+    del others[4::5]
     if not held_out:
         return STRENGTHS[-1]
-    targets = _view_features(model, corpus, held_out, 0.0, MAX_TRIAL_FRAMES, generator, views=1)
+    targets = _view_features(model, corpus, held_out, 0.0, max_frames, generator, views=1)
     errors = []
     for trial, strength in enumerate(STRENGTHS):
         progress(trial)
-        features = torch.cat(
-            _view_features(model, corpus, others, strength, MAX_TRIAL_FRAMES, generator)
-        )
+        features = torch.cat(_view_features(model, corpus, others, strength, max_frames, generator))
         model.fit_projection(features)
         model.quantizer.fit_frames(model.project(features), generator)
         errors.append(sum(_error(model, piece) for piece in targets))
@@ -190,10 +182,11 @@ def fit_tones(model: VQVAE, pieces: Iterable[Tensor], generator: torch.Generator
 def _tone_pieces(
     model: VQVAE, corpus: Corpus, entries: Sequence[ManifestRow], generator: torch.Generator
 ) -> Iterator[Tensor]:
-    """Pieces `[N]` of recordings, about `MAX_TONE_FRAMES` frames in total."""
-    piece, frames = max(MIN_PIECE_FRAMES, MAX_TONE_FRAMES // len(entries)), 0
+    """Pieces `[N]` of recordings, about 6000 frames in total."""
+    max_frames, frames = 6_000, 0
+    piece = max(MIN_PIECE_FRAMES, max_frames // len(entries))
     for index in torch.randperm(len(entries), generator=generator).tolist():
-        if frames >= MAX_TONE_FRAMES:
+        if frames >= max_frames:
             break
         length = min(entries[index].samples, piece * model.spectrogram.samples_per_frame)
         start = int(torch.randint(entries[index].samples - length + 1, (1,), generator=generator))
@@ -236,12 +229,12 @@ def _view_features(
 
 
 def _synthetic_features(model: VQVAE, recorded: int, generator: torch.Generator) -> list[Tensor]:
-    """Features `[F, features]` of synthetic sounds, `recorded` frames up to `MAX_SYNTHETIC_FRAMES`."""
+    """Features `[F, features]` of synthetic sounds, `recorded` frames up to 8000."""
     # SciPy's filters take a second to load.
     from distill.audio.synthetic_sounds import synthetic_sound
 
     config = model.spectrogram
-    sounds = min(recorded, MAX_SYNTHETIC_FRAMES) // SYNTHETIC_SOUND_FRAMES
+    sounds = min(recorded, 8_000) // SYNTHETIC_SOUND_FRAMES
     made: list[Tensor] = []
     for seed in torch.randint(2**62, (sounds,), generator=generator).tolist():
         rng = np.random.default_rng(seed)

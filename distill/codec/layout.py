@@ -61,7 +61,7 @@ class FrameLayout:
         return level_names(len(self.codebook_sizes))
 
     def split(self, codes: "Tensor") -> "tuple[Tensor, Tensor]":
-        """Split codes `[..., Q]` of any number of levels into loudness and spectrum `[..., 1 + S]`, and tones `[..., 3]`."""
+        """Split codes `[..., Q]` into loudness and spectrum `[..., 1 + S]`, and tones `[..., 3]`; S may be any number."""
         return codes[..., [0, *range(SHAPE, codes.shape[-1])]], codes[..., NOTE:SHAPE]
 
     def join(self, spectral: "Tensor", tones: "Tensor") -> "Tensor":

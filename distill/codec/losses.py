@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from distill.codec import constants
 from distill.codec.envelope import mean_squares
-from distill.codec.spectral import LogMel, magnitudes
+from distill.codec.spectral import LogMel, magnitudes, windowed
 
 REPORT_WINDOWS = (32, 64, 128, 256, 512, 1024, 2048)
 
@@ -39,10 +39,8 @@ class MultiScaleMelLoss(nn.Module):
     def spectra(self, audio: Tensor) -> list[Tensor]:
         """Log-mel spectrogram `[B, T, bands]` of samples `[B, N]` at each scale, in fp32."""
         with torch.autocast(audio.device.type, enabled=False):
-            audio, pairs = audio.float(), zip(self.scales, self.windows, strict=True)
-            return [
-                scale(nn.functional.pad(audio, (size // 2, size // 2))) for scale, size in pairs
-            ]
+            pairs = zip(self.scales, self.windows, strict=True)
+            return [scale(audio.float(), padding=size // 2) for scale, size in pairs]
 
 
 class LongSpectra(nn.Module):
@@ -59,8 +57,7 @@ class LongSpectra(nn.Module):
         spectra = []
         for size in self.sizes:
             window = getattr(self, f"window_{size}")
-            padded = nn.functional.pad(audio, (size // 2, size // 2))
-            windows = padded.unfold(1, size, size // 4) * window
+            windows = windowed(audio, window, size // 4, size // 2)
             spectra.append((magnitudes(windows) * (4 / size) + 1e-4).log10())  # floor of -80 dB
         return spectra
 

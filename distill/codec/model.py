@@ -102,16 +102,12 @@ class VQVAE(nn.Module):
         ema_decay: float = 0.99,
     ) -> None:
         super().__init__()
-        self.architecture, self.spectrogram, self.layout = (
-            architecture,
-            spectrogram,
-            architecture.layout,
-        )
-        latent, width, features = (
-            architecture.latent_size,
-            architecture.hidden_size,
-            spectrogram.features,
-        )
+        self.architecture = architecture
+        self.spectrogram = spectrogram
+        self.layout = architecture.layout
+        latent = architecture.latent_size
+        width = architecture.hidden_size
+        features = spectrogram.features
         self.frame_features = FrameFeatures(spectrogram)
         self.inverse_stft = InverseSTFT(spectrogram)
         self.mean = nn.Buffer(torch.zeros(features))

@@ -38,8 +38,6 @@ from distill.codec.search import (
 from distill.params import Quantizer
 from distill.training.events import HEALTH, LOW_UTILIZATION, CodebookHealth
 
-MAX_FITTED_CODEWORDS = 2048  # limit of the joint fit, whose memory grows with the square
-
 
 class Quantized(NamedTuple):
     """`latents` `[B, F, D]` with straight-through gradient, `codes` `[B, F, 1 + S]` int64, `commit_loss` scalar."""
@@ -77,11 +75,9 @@ class ResidualQuantizer(nn.Module, ABC):
         loudness_scale: float,
     ) -> None:
         super().__init__()
-        self.codebook_size, self.ema_decay, self.loudness_scale = (
-            codebook_size,
-            ema_decay,
-            loudness_scale,
-        )
+        self.codebook_size = codebook_size
+        self.ema_decay = ema_decay
+        self.loudness_scale = loudness_scale
         # [S, V, D]
         self.codebooks = nn.Buffer(torch.zeros(spectral_levels, codebook_size, latent_size))
         # [2, KERNEL_FRAMES, D], of the first and finer levels: entry k is the weight of frame t + k - REACH in frame t
@@ -203,10 +199,8 @@ class OverlappingQuantizer(ResidualQuantizer):
         """See `ResidualQuantizer`; each round searches the codes of finer levels, then fits kernel and codebooks."""
         self.fit_frames(torch.cat(list(pieces)), generator)
         parts = [join_sequences(_without_loudness(piece[None].float())) for piece in pieces]
-        rows, turns = (
-            torch.cat([rows for rows, _ in parts]),
-            torch.cat([turns for _, turns in parts]),
-        )
+        rows = torch.cat([rows for rows, _ in parts])
+        turns = torch.cat([turns for _, turns in parts])
         inside = turns >= 0
         first = self._first_codes(rows, inside)
         plain = sum_codewords(self.codebooks[:1], first) * inside[:, None]
@@ -431,12 +425,12 @@ def fitted_codebooks(
     """Fit all codebooks `[Q, V, D]` together, by least squares of rows `[n, D]` given their codes `[n, Q]`.
 
     A ridge penalty on changes keeps rare codewords from following single frames. `inside` `[n]` is False in gaps.
-    More than `MAX_FITTED_CODEWORDS` codewords are returned unchanged.
+    More than 2048 codewords are returned unchanged, since memory grows with the square.
     """
     levels, size, width = codebooks.shape
     codewords = codebooks.flatten(0, 1)
     count = len(codewords)
-    if count > MAX_FITTED_CODEWORDS:
+    if count > 2048:
         return codebooks
     indices = torch.where(
         inside[:, None], codes + size * torch.arange(levels, device=codes.device), -1
@@ -450,17 +444,7 @@ def fitted_codebooks(
         totals.append(rows.new_zeros(count, width))
         for level in levels_at.unbind(dim=1):
             totals[-1].index_add_(0, level[level >= 0], targets[level >= 0])
-    together = {}  # for each pair of offsets, co-occurrence counts of codewords in the same row
-    for i in range(KERNEL_FRAMES):
-        for j in range(i, KERNEL_FRAMES):
-            present = (windows[:, 0, i] >= 0) & (windows[:, 0, j] >= 0)
-            pairs = windows[present, :, i][:, :, None] * count + windows[present, :, j][:, None]
-            counts = (
-                torch.bincount(pairs.flatten(), minlength=count * count)
-                .reshape(count, count)
-                .float()
-            )
-            together[i, j] = counts if i == j else counts + counts.T
+    together = _cooccurrences(windows, count)
     fitted = codewords.clone()
     for component in range(width):
         weights = kernel[:, component].tolist()
@@ -484,6 +468,22 @@ def fitted_codebooks(
     return fitted.reshape(codebooks.shape)
 
 
+def _cooccurrences(windows: Tensor, count: int) -> dict[tuple[int, int], Tensor]:
+    """Counts `[count, count]` of codewords in the same row, for each pair of offsets.
+
+    `windows` `[n, Q, KERNEL_FRAMES]` are codewords at each offset from a row, -1 for none.
+    """
+    together = {}
+    for i in range(KERNEL_FRAMES):
+        for j in range(i, KERNEL_FRAMES):
+            present = (windows[:, 0, i] >= 0) & (windows[:, 0, j] >= 0)
+            pairs = windows[present, :, i][:, :, None] * count + windows[present, :, j][:, None]
+            counts = torch.bincount(pairs.flatten(), minlength=count * count)
+            counts = counts.reshape(count, count).float()
+            together[i, j] = counts if i == j else counts + counts.T
+    return together
+
+
 def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Lloyd's algorithm from a k-means++ start: centres `[clusters, D]`, and the index of the nearest per point `[n]`.
 
@@ -496,9 +496,8 @@ def kmeans(points: Tensor, clusters: int, generator: torch.Generator) -> tuple[T
         sums = torch.zeros_like(centres).index_add_(0, assignment, points)
         centres = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], centres)
         empty = (counts == 0).nonzero()[:, 0]
-        if len(empty):
-            farthest = distances.topk(min(len(empty), len(points))).indices
-            centres[empty[: len(farthest)]] = points[farthest]
+        farthest = distances.topk(min(len(empty), len(points))).indices
+        centres[empty[: len(farthest)]] = points[farthest]
     return centres, _nearest(points, centres)[1]
 
 

@@ -173,6 +173,15 @@ def magnitudes(windows: Tensor) -> Tensor:
     return cast(Tensor, _Magnitudes.apply(windows))  # type: ignore[no-untyped-call]
 
 
+def windowed(audio: Tensor, window: Tensor, hop_length: int, padding: int = 0) -> Tensor:
+    """Windows `[B, T, n_fft]` of samples `[B, N]`, `hop_length` apart, times `window` `[n_fft]`: the input of an STFT.
+
+    `padding` zeros are added at each end.
+    """
+    padded = nn.functional.pad(audio, (padding, padding))
+    return padded.unfold(1, len(window), hop_length) * window
+
+
 class LogMel(nn.Module):
     """Log-mel spectrogram: log10 of mel amplitudes. `skip_empty` drops bands without a bin in their filter."""
 
@@ -186,9 +195,12 @@ class LogMel(nn.Module):
         bank = bank[:, bank.sum(dim=0) > 0].contiguous() if skip_empty else bank
         self.bank = nn.Buffer(bank, persistent=False)
 
-    def forward(self, audio: Tensor) -> Tensor:
-        """Log-mel frames `[B, N / hop_length, n_mels]` of samples `[B, N + n_fft - hop_length]`, N in whole hops."""
-        windows = audio.unfold(1, self.n_fft, self.hop_length) * self.window
+    def forward(self, audio: Tensor, padding: int = 0) -> Tensor:
+        """Log-mel frames `[B, N / hop_length, n_mels]` of samples `[B, N + n_fft - hop_length]`, N in whole hops.
+
+        `padding` zeros are added to the samples at each end.
+        """
+        windows = windowed(audio, self.window, self.hop_length, padding)
         return (magnitudes(windows) @ self.bank).clamp_min(LOG_FLOOR).log10()
 
 
@@ -257,10 +269,8 @@ class InverseSTFT(nn.Module):
 
     def transform(self, audio: Tensor) -> Tensor:
         """Complex spectrum `[B, T, n_fft // 2 + 1]` of samples `[B, T * hop_length]`, padded with zeros."""
-        padded = nn.functional.pad(audio, (self.config.margin, self.config.margin))
-        spectrum: Tensor = torch.fft.rfft(
-            padded.unfold(1, self.config.n_fft, self.config.hop_length) * self.window
-        )
+        windows = windowed(audio, self.window, self.config.hop_length, self.config.margin)
+        spectrum: Tensor = torch.fft.rfft(windows)
         return spectrum
 
     def forward(self, spectrum: Tensor, inside: Tensor | None = None) -> Tensor:

@@ -20,10 +20,8 @@ def steady(values: Tensor, reach: int, spread: float, inside: Tensor | None = No
     sounds = torch.zeros_like(values[0, :, 0]) if inside is None else inside
     # [T], a number for each sound and gap
     sounds = nn.functional.pad((sounds.diff() != 0).cumsum(0), (1, 0))
-    sounds, padded = (
-        nn.functional.pad(sounds, (0, reach), value=-1),
-        nn.functional.pad(values, later),
-    )
+    sounds = nn.functional.pad(sounds, (0, reach), value=-1)
+    padded = nn.functional.pad(values, later)
     moved = total = torch.zeros_like(padded)
     for apart in range(1, reach + 1):
         closeness = (1 - (apart / (reach + 1)) ** 2) * (

@@ -101,11 +101,9 @@ def decode(
         if noise is None
         else noise
     )
-    frames, step, stack = (
-        codes.shape[1],
-        codec.spectrogram.samples_per_frame,
-        codec.spectrogram.stack,
-    )
+    frames = codes.shape[1]
+    step = codec.spectrogram.samples_per_frame
+    stack = codec.spectrogram.stack
     context = decoded_context(codec)
     audio = torch.empty(draws * len(codes), frames * step, device=codes.device)
     phases = codec.tone.phases(codec.layout.split(codes)[1])
@@ -114,10 +112,8 @@ def decode(
         first, last = max(0, start - context), min(frames, stop + context)
         summed, until = max(0, first - REACH), min(frames, last + REACH)
         latents = codec.dequantise(codes[:, summed:until])[:, first - summed : last - summed]
-        features, positions = (
-            codec.unproject(latents),
-            torch.arange(first, last, device=latents.device),
-        )
+        features = codec.unproject(latents)
+        positions = torch.arange(first, last, device=latents.device)
         own = phases[:, first * stack : last * stack]
         piece = codec.synthesise(
             features, codes[:, first:last], noise[:, first:last], positions, draws, own
@@ -188,10 +184,8 @@ def decode_each(
     """
     for run in runs((len(one), (one, about)) for one, about in zip(codes, side_info, strict=False)):
         draws = 1 + any(about.is_stereo for _, about in run)
-        parts, noise = (
-            [one for one, _ in run],
-            [noise_of(codec, about, len(one)) for one, about in run],
-        )
+        parts = [one for one, _ in run]
+        noise = [noise_of(codec, about, len(one)) for one, about in run]
         if len(run) == 1:
             drawn = [decode(codec, parts[0][None].to(codec.device), noise[0], draws=draws)]
         else:

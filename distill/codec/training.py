@@ -56,7 +56,6 @@ from distill.training.trainer import Trainer
 
 PREVIEWS, PREVIEW_NAMES = 4, "names.json"
 FITTED = "fitted"  # name of the fitted codec, next to the checkpoints
-HEALTH_SHOWN = 8  # times in a training
 VAL_LOSSES = ("recon", "mel", "envelope", "commit")
 
 
@@ -88,7 +87,7 @@ def train_vqvae(
     val_fraction: float,
     seed: int,
     fabric: Fabric,
-    store: CheckpointStore | None = None,
+    store: CheckpointStore = NO_CHECKPOINTS,
     callback: Callable[[VQEvent], None] | None = None,
     *,
     interruption: Interruption | None = None,
@@ -101,8 +100,7 @@ def train_vqvae(
     """
     data = CodecData.split(corpus, val_fraction, seed)
     cancel = cancel_event or threading.Event()
-    kept = store or NO_CHECKPOINTS
-    run = Run(fabric, kept, public_events(callback), interruption or Interruption(), cancel.is_set)
+    run = Run(fabric, store, public_events(callback), interruption or Interruption(), cancel.is_set)
     return _trained(data, config, seed, run)
 
 
@@ -124,12 +122,8 @@ def train_codec(
     config, val_fraction = params.vqvae_config(recordings), params.split.resolve(recordings)
     tier = params.tier_name(recordings)
     by_label = params.corpus.labels == "folder"
-    settings: dict[str, Any] = {
-        "val_fraction": val_fraction,
-        "by_label": by_label,
-        "seed": seed,
-        "tier": tier,
-    }
+    settings: dict[str, Any] = {"val_fraction": val_fraction, "by_label": by_label}
+    settings |= {"seed": seed, "tier": tier}
     inputs = {"corpus": sha256_file(corpus_folder / MANIFEST)}
     data = CodecData.split(corpus, val_fraction, seed, by_label)
     about = about_corpus(params, inputs["corpus"], corpus.sample_rate, recordings)
@@ -141,53 +135,51 @@ def train_codec(
         if data.remark:
             run.console.say(f"warning: {data.remark}")
         trained = _trained(data, config, seed, run)
-        codec, result = trained.model, trained.result
         if not run.is_first:
             return trained
         artifact = CodecArtifact(
-            architecture=codec.architecture,
-            spectrogram=codec.spectrogram,
+            architecture=trained.model.architecture,
+            spectrogram=trained.model.spectrogram,
             training=config,
             **settings,
             recordings=recordings,
             trim=corpus.trim,
             stereo=corpus.is_stereo,
-            best_epoch=result.best_epoch,
-            epochs_trained=len(result.history),
+            best_epoch=trained.result.best_epoch,
+            epochs_trained=len(trained.result.history),
             codebook_health=trained.codebook_health,
             corpus_sha256=inputs["corpus"],
-            codec_sha256=weights_sha256(codec),
+            codec_sha256=weights_sha256(trained.model),
             fingerprint=run.fingerprint,
         )
-        measured = f"fidelity_{artifact.codec_sha256}"
-        _, fidelity = run.store.kept(measured)
-        if not (fidelity and is_artifact(folder, artifact)):
-            fidelity = held_out_fidelity(codec, data)
-            save_artifact(
-                folder,
-                codec,
-                artifact,
-                result.rows,
-                lambda path: write_previews(path / "previews", codec, data),
-            )
-            run.store.keep(measured, {}, fidelity)
-        shown = ("val_", "train_loss", "codebook/")
-        best = {
-            name: value for name, value in result.best_metrics.items() if name.startswith(shown)
-        }
-        figures = {**fidelity, **best}
-        run.keep(
-            folder,
-            {**figures, "epoch": result.best_epoch},
-            {"codec_sha256": artifact.codec_sha256[:12]},
-        )
-    return replace(
-        trained,
-        metrics={**figures, **result.counts},
-        recordings=recordings,
-        tier=tier,
-        store=run.store,
-    )
+        metrics = _saved(folder, artifact, trained, data, run)
+    return replace(trained, metrics=metrics, recordings=recordings, tier=tier, store=run.store)
+
+
+def _saved(
+    folder: Path, artifact: CodecArtifact, trained: CodecTraining, data: CodecData, run: Run
+) -> dict[str, float]:
+    """Measure a trained codec, write its artefact and send both to the trackers; returns its metrics.
+
+    A run that goes on after its end neither measures nor writes again.
+    """
+    codec, result = trained.model, trained.result
+    measured = f"fidelity_{artifact.codec_sha256}"
+    _, fidelity = run.store.kept(measured)
+    if not (fidelity and is_artifact(folder, artifact)):
+        fidelity = held_out_fidelity(codec, data)
+
+        def previews(path: Path) -> None:
+            write_previews(path / "previews", codec, data)
+
+        save_artifact(folder, codec, artifact, result.rows, previews)
+        run.store.keep(measured, {}, fidelity)
+    shown = ("val_", "train_loss", "codebook/")
+    best = {name: value for name, value in result.best_metrics.items() if name.startswith(shown)}
+    metrics = {**fidelity, **best}
+    about = {"codec_sha256": artifact.codec_sha256[:12]}
+    run.keep(folder, {**metrics, "epoch": result.best_epoch}, about)
+    return {**metrics, **result.counts}
 
 
 def _trained(data: CodecData, config: VQVAEConfig, seed: int, run: Run) -> CodecTraining:
@@ -243,7 +235,7 @@ def _fit(model: VQVAE, data: CodecData, seed: int, run: Run) -> None:
 
 
 def _fitting(run: Run, distributed: Distributed, done: int, of: int, text: str) -> None:
-    """Show how far a codec is fitted. Raises Interrupted when asked."""
+    """Show the progress of a fit. Raises Interrupted when asked."""
     run.console(done, of, text)
     distributed.poll(run.interruption, run.cancel)
     if distributed.signal is not None:
@@ -397,7 +389,8 @@ class CodecConsole(ToConsole):
         super().__call__(event)
         match event:
             case VQEpochMetrics(epoch=epoch, total_epochs=epochs, utilization_warnings=warnings):
-                if epoch == 0 or (epoch + 1) % math.ceil(epochs / HEALTH_SHOWN) == 0:
+                times_shown = 8
+                if epoch == 0 or (epoch + 1) % math.ceil(epochs / times_shown) == 0:
                     named = dict(
                         zip(event.level_names, event.codebook_health.values(), strict=False)
                     )
@@ -457,7 +450,7 @@ def print_codec(training: CodecTraining, console: Console) -> None:
 
 
 def write_previews(folder: Path, codec: VQVAE, data: CodecData) -> None:
-    """Write a few held-out recordings and what a codec makes of them: two sounds of each, an image of both, and names."""
+    """Write a few held-out recordings, as they are and as decoded: two sounds each, an image of both, and names."""
     rate, names = data.corpus.sample_rate, dict[str, str]()
     for number, entry in enumerate(
         data.held_out[:: max(1, len(data.held_out) // PREVIEWS)][:PREVIEWS]

@@ -23,6 +23,7 @@ from distill.audio.corpus import MANIFEST, Corpus, ManifestRow, load_corpus
 from distill.audio.side_info import SideInfo
 from distill.codec.coordinates import codewords_of
 from distill.codec.data import CodecData
+from distill.codec.layout import FrameLayout
 from distill.codec.model import VQVAE
 from distill.codec.quantizer import codebook_health, codeword_counts, utilization_warnings
 from distill.codec.streaming import MOST_PEAK, encode_each_from
@@ -67,13 +68,7 @@ def code_corpus(
     """
     began, corpus = time.monotonic(), load_corpus(corpus_folder)
     plan = _plan(codec, corpus, params, by_label)
-    config = CodesConfig(
-        codebook_sizes=codec.layout.codebook_sizes,
-        frame_rate=codec.spectrogram.frame_rate,
-        codec_sha256=codec_sha256,
-        sample_rate=corpus.sample_rate,
-        corpus_sha256=sha256_file(corpus_folder / MANIFEST),
-    )
+    config = _config(codec, codec_sha256, corpus_folder, corpus.sample_rate)
     codec.to(device_of(execution) if executor.is_here else "cpu")
     counts = _LevelCounts(codec.layout.codebook_sizes)
     with (
@@ -87,20 +82,13 @@ def code_corpus(
                 f"codec learnt, such as {one_line(plan.too_loud[0])}; made softer"
             )
         cache = Cache(work, work_version("encode_codes", codec_sha256, codec.device.type))
-        # Workers need no entries.
-        samples = Corpus(corpus.folder.absolute(), corpus.sample_rate, ())
-        show = _Shown(progress, len(plan.recordings))
-        encode = partial(_encode_block, codec, samples)
-        paths = map_cached(encode, plan.blocks, _key, executor, cache, show, [samples.folder])
+        paths = _encode_blocks(codec, corpus, plan, executor, cache, progress)
         views = counts.counting(_coded_views(plan.blocks, paths))
-        write_corpus_codes(
-            temporary, config, codewords_of(codec).numpy(), plan.recordings, views, plan.side_info
-        )
+        codewords = codewords_of(codec).numpy()
+        write_corpus_codes(temporary, config, codewords, plan.recordings, views, plan.side_info)
         cache.keep_only(paths)
         taken = time.monotonic() - began
-        for warning in utilization_warnings(
-            counts.health(), codec.layout, counts.frames, "all recordings"
-        ):
+        for warning in counts.warnings(codec.layout):
             progress.say(f"warning: {warning}")
         progress.say(
             f"{counts.frames} frames, {plan.views} views of each training recording, {taken:.1f} s"
@@ -108,6 +96,17 @@ def code_corpus(
     codec.cpu()
     tokens = counts.frames * codec.architecture.num_quantizers
     return {"frames": counts.frames, "tokens": tokens, "views": plan.views, **counts.use()}
+
+
+def _config(codec: VQVAE, codec_sha256: str, corpus: Path, sample_rate: int) -> CodesConfig:
+    """Geometry and origin of the codes of the corpus in this folder."""
+    return CodesConfig(
+        codebook_sizes=codec.layout.codebook_sizes,
+        frame_rate=codec.spectrogram.frame_rate,
+        codec_sha256=codec_sha256,
+        sample_rate=sample_rate,
+        corpus_sha256=sha256_file(corpus / MANIFEST),
+    )
 
 
 class _Plan(NamedTuple):
@@ -162,6 +161,21 @@ def _plan(codec: VQVAE, corpus: Corpus, params: Params, by_label: bool) -> _Plan
     return _Plan(recordings, side_info, blocks, count, sorted(too_loud))
 
 
+def _encode_blocks(
+    codec: VQVAE,
+    corpus: Corpus,
+    plan: _Plan,
+    executor: Executor,
+    cache: Cache,
+    progress: ProgressReport,
+) -> list[Path]:
+    """Encode the blocks that the cache lacks, with progress; returns the file of each block."""
+    # Workers need no entries.
+    samples = Corpus(corpus.folder.absolute(), corpus.sample_rate, ())
+    encode, show = partial(_encode_block, codec, samples), _Shown(progress, len(plan.recordings))
+    return map_cached(encode, plan.blocks, _key, executor, cache, show, [samples.folder])
+
+
 class _LevelCounts:
     """Counts of each level's codewords in unmodified recordings."""
 
@@ -187,6 +201,10 @@ class _LevelCounts:
     def health(self) -> CodebookHealth:
         """Codebook health of each level."""
         return codebook_health(self._counts, self._sizes)
+
+    def warnings(self, layout: FrameLayout) -> tuple[str, ...]:
+        """Warnings of levels that use few of their codewords."""
+        return utilization_warnings(self.health(), layout, self.frames, "all recordings")
 
     def use(self) -> dict[str, float]:
         """Utilization and perplexity of each level's codebook."""

@@ -100,8 +100,8 @@ def write_codes(path: Path, codec: VQVAE, recordings: Iterable[NamedCodes]) -> N
     write_bytes(path, save(tensors, {FORMAT: canonical_json({**OWN, **header})}))
 
 
-def load_codes(codec: VQVAE, path: Path) -> list[NamedCodes]:
-    """Read and check the recordings in a file of this codec's codes. Raises ArtifactError."""
+def _load_header(codec: VQVAE, path: Path) -> CodesHeader:
+    """Read the header of a file of this codec's codes and check it against the tensors. Raises ArtifactError."""
     values, stored = read_header(path, KIND)
     try:
         header = CodesHeader.model_validate(
@@ -128,15 +128,19 @@ def load_codes(codec: VQVAE, path: Path) -> list[NamedCodes]:
             f"{path}: expected one tensor for each recording it names, found others; {AGAIN}"
         )
     for entry in header.recordings:
-        tensor, expected = (
-            stored[entry.key],
-            (codec.spectrogram.frames_for(entry.samples), header.num_quantizers),
-        )
+        tensor = stored[entry.key]
+        expected = (codec.spectrogram.frames_for(entry.samples), header.num_quantizers)
         if tensor != ("U16", expected):
             raise ArtifactError(
                 f"{path}: expected uint16 codes {list(expected)} for the {entry.samples} samples of {entry.name}, "
                 f"found {tensor.dtype} {list(tensor.shape)}; {AGAIN}"
             )
+    return header
+
+
+def load_codes(codec: VQVAE, path: Path) -> list[NamedCodes]:
+    """Read and check the recordings in a file of this codec's codes. Raises ArtifactError."""
+    header = _load_header(codec, path)
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -207,13 +211,10 @@ def encode_files(
                 side_info.append(found.side_info)
                 yield torch.from_numpy(within_full_scale(codec, found.samples, str(path)))
 
-    for path, codes in zip(paths, encode_each(codec, sounds()), strict=True):
-        number = len(recordings)
-        recordings.append(
-            NamedCodes(
-                _printable(path.name), lengths[number], codes.cpu().numpy(), side_info[number]
-            )
-        )
+    # Coding a sound comes first in a turn: it appends to the lists that it stands beside.
+    coded = zip(encode_each(codec, sounds()), paths, lengths, side_info, strict=True)
+    for codes, path, samples, about in coded:
+        recordings.append(NamedCodes(_printable(path.name), samples, codes.cpu().numpy(), about))
         progress(len(recordings), len(paths), path.name)
     seconds = sum(lengths) / rate
     speed = seconds / (time.monotonic() - began)

@@ -25,7 +25,7 @@ from distill.codec.scales import (
     octaves,
     semitones,
 )
-from distill.codec.spectral import SpectrogramConfig, band_position
+from distill.codec.spectral import SpectrogramConfig, band_position, windowed
 from distill.codec.tones.codes import FLOORS, note_and_tuning
 from distill.codec.tones.combs import Combs, noise_share
 from distill.codec.tones.layer import HIGHEST, LOWEST, ToneLayer
@@ -43,9 +43,6 @@ SPECTRAL = 8  # candidates from spectra
 CANDIDATES = SPECTRAL + VOICES.most + BASSES.most  # in each frame, for the choice along time
 EXPLAINING = 64  # the loudest partials of a set; with more, a low pitch would explain the partials of a higher pitch
 VOICED = 0.6  # a period is a candidate if more than this proportion of the frame repeats after it
-BASS_BINS = 5  # partials closer than this merge into each other
-BASS_POWER = 6  # exponent of the repeating proportion: about 0.6 for a clean bass; chords, left to spectra, score lower
-AGREED, DIFFERS = 0.12, 0.4  # gain of candidates at a bass's pitch, penalty of other low candidates
 REACH = 8  # frames to each side that decide a frame's tone
 # Costs of a jump, a semitone, another set, and the start or end of a tone.
 JUMP, SLOPE, CHANGE, ONSET = 0.3, 0.15, 0.2, 0.15
@@ -115,7 +112,8 @@ class PitchAnalysis(nn.Module):
         kernel = (-0.5 * (cells * TUNING_CENTS / PEAK_CENTS).square()).exp()
         self.kernel = nn.Buffer(kernel, persistent=False)  # [2 * FOUND_STEPS + 1]
         self.voices, self.basses = PeriodAnalysis(config, VOICES), PeriodAnalysis(config, BASSES)
-        self.bass_limit = semitones(math.log2(BASS_BINS * config.sample_rate / self.n_fft))
+        # Partials that are closer than 5 bins merge into each other.
+        self.bass_limit = semitones(math.log2(5 * config.sample_rate / self.n_fft))
         self.phases = PhaseFit(config)
 
     @property
@@ -140,8 +138,9 @@ class PitchAnalysis(nn.Module):
         """
         edge = self.margin - self.spare
         inner = audio[:, edge : audio.shape[1] - edge]
-        windows = inner.unfold(1, self.n_fft, self.config.samples_per_frame).flatten(0, 1)
-        spectrum = torch.fft.rfft(windows * (self.window * (4 / self.n_fft)))
+        window = self.window * (4 / self.n_fft)
+        windows = windowed(inner, window, self.config.samples_per_frame)
+        spectrum = torch.fft.rfft(windows.flatten(0, 1))
         power: Tensor = spectrum.real.square() + spectrum.imag.square()
         return power
 
@@ -367,13 +366,14 @@ def with_basses(
     Candidates within 10 cents of these pitches gain. Candidates below the limit and over a semitone off lose, since
     spectra do not resolve pitches this low.
     """
-    worth = torch.where((repeats > VOICED) & (pitches < limit), repeats**BASS_POWER, 0.0)
+    # The power is about 0.6 for a clean bass. Chords, which are left to spectra, score lower.
+    worth = torch.where((repeats > VOICED) & (pitches < limit), repeats**6, 0.0)
     apart = (candidates.pitches - pitches).abs()
     agrees, differs = apart < 0.1, (apart > 1.0) & (candidates.pitches < limit)
-    agreed = candidates._replace(
-        scores=candidates.scores + AGREED * (worth > 0) * agrees - DIFFERS * worth * differs
+    scores = candidates.scores + 0.12 * (worth > 0) * agrees - 0.4 * worth * differs
+    return _with_harmonic(
+        candidates._replace(scores=scores), pitches, torch.where(worth > 0, worth, -torch.inf)
     )
-    return _with_harmonic(agreed, pitches, torch.where(worth > 0, worth, -torch.inf))
 
 
 def _with_harmonic(candidates: Candidates, pitches: Tensor, scores: Tensor) -> Candidates:
@@ -403,8 +403,6 @@ def best_path(candidates: Candidates, inside: Tensor | None = None) -> Tensor:
     for _ in range(REACH):
         forward = ((cost + ahead)[:, :-1, None, :] + between).amin(dim=3)
         backward = ((cost + back)[:, 1:, :, None] + between).amin(dim=2)
-        ahead, back = (
-            nn.functional.pad(forward, (0, 0, 1, 0)),
-            nn.functional.pad(backward, (0, 0, 0, 1)),
-        )
+        ahead = nn.functional.pad(forward, (0, 0, 1, 0))
+        back = nn.functional.pad(backward, (0, 0, 0, 1))
     return (cost + ahead + back).argmin(dim=2)

@@ -90,8 +90,9 @@ def fit_sets(
 ) -> None:
     """Fit partial sets that explain frames of sounds better than the shipped sets, greedily, the best first.
 
-    `sounds` are samples `[margin + F * samples_per_frame + margin]` and log-mel frames `[F, n_mels]`. The fit uses up to
-    1500 random frames with more than half of their energy in peaks. It writes the shipped and fitted sets into `layer`.
+    `sounds` are samples `[margin + F * samples_per_frame + margin]` and log-mel frames `[F, n_mels]`. The fit uses up
+    to 1500 random frames with more than half of their energy in peaks. It writes the shipped and fitted sets into
+    `layer`.
     """
     shipped = shipped_sets()
     set_partials(layer, shipped)
@@ -147,9 +148,9 @@ def _apart(octaves: Doubles, loud: Doubles) -> list[int]:
 
 
 def _greedy(scores: Tensor, reached: Tensor, most: int) -> list[int]:
-    """Indices of up to `most` proposals whose `scores` `[proposals, F]` raise the frames' best scores `reached` `[F]` most.
+    """Indices of up to `most` proposals, each the one that raises the frames' best scores `reached` `[F]` most.
 
-    Each raises the mean over frames by at least 0.002.
+    `scores` are `[proposals, F]`. Each proposal raises the mean over frames by at least 0.002.
     """
     chosen: list[int] = []
     while len(chosen) < most:

@@ -95,10 +95,8 @@ def run_phases(
     for run, frame in enumerate(firsts.tolist()):
         if frame % pitch.shape[1] and hertz[frame - 1, -1] > 0 and hertz[frame, 0] > 0:
             ended = start[run - 1] + ratios[frame - 1] * last[frame - 1]
-            before, after = (
-                ratios[frame - 1] * hertz[frame - 1, -1],
-                ratios[frame] * hertz[frame, 0],
-            )
+            before = ratios[frame - 1] * hertz[frame - 1, -1]
+            after = ratios[frame] * hertz[frame, 0]
             start[run] = _continued(start[run], ended, before, after, hop_seconds)
     start, ratios = start[runs], ratios.unflatten(0, pitch.shape)  # [B, F, K]
     hops = [

@@ -154,7 +154,7 @@ class ToneLayer(nn.Module):
     def separate(
         self, frequencies: Tensor, relative: Tensor, bands: Tensor, share: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Split mel amplitudes `bands` `[B, T, M]` into partials and the rest: amplitudes `[B, T, K]`, rest `[B, T, M]`.
+        """Split mel amplitudes `bands` `[B, T, M]` into partial amplitudes `[B, T, K]` and the rest `[B, T, M]`.
 
         Non-negative matrix factorisation (Lee and Seung 1999) with a column for each partial and triangular columns for
         the rest. It starts from `relative` amplitudes `[B, T, K]` and the tonal proportion `share` `[B, T, M]`.

@@ -71,10 +71,8 @@ def partials_spectrum(
     size = hann_transform(offset) * (1 - 2 * (bins % 2)) * (loud * (n_fft / 4))[:, None]
     size = size * ((bins >= 0) & (bins < count))
     places = (sounding // frequencies.shape[-1] * count)[:, None] + bins.clamp(0, count - 1)
-    angle, empty = (
-        (2 * math.pi * turn)[:, None],
-        frequencies.new_zeros(*frequencies.shape[:-1], count),
-    )
+    angle = (2 * math.pi * turn)[:, None]
+    empty = frequencies.new_zeros(*frequencies.shape[:-1], count)
     flat = empty.flatten()
     parts = [
         flat.scatter_add(0, places.flatten(), (size * wave).flatten())

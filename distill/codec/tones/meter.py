@@ -33,10 +33,8 @@ class PitchMeter:
         self.layer = ToneLayer(config, len(sets))
         set_partials(self.layer, sets)
         # Penalise absent partials more, so that a dull sound is not explained as high partials of a lower pitch.
-        self.analysis, self.features = (
-            PitchAnalysis(config, least_worth=0.05),
-            FrameFeatures(config),
-        )
+        self.analysis = PitchAnalysis(config, least_worth=0.05)
+        self.features = FrameFeatures(config)
 
     @torch.no_grad()
     def __call__(self, samples: NDArray[np.float32]) -> float | None:
@@ -49,15 +47,8 @@ class PitchMeter:
         margin, step = self.analysis.margin, self.config.samples_per_frame
         wide = self.config.padded(sound, margin)
         pitches = self.course(wide).numpy()
-        loud = (
-            wide[0, margin:-margin]
-            .unflatten(0, (-1, step))
-            .square()
-            .mean(dim=1)
-            .sqrt()
-            .double()
-            .numpy()
-        )
+        powers = wide[0, margin:-margin].unflatten(0, (-1, step)).square().mean(dim=1)
+        loud = powers.sqrt().double().numpy()
         there = np.isfinite(pitches) & (loud > 0)
         if not there.any():
             return None
@@ -69,7 +60,10 @@ class PitchMeter:
 
     @torch.no_grad()
     def course(self, audio: torch.Tensor) -> torch.Tensor:
-        """Pitches `[F]` in semitones (MIDI) of samples `[1, margin + F * samples_per_frame + margin]`, NaN without a tone."""
+        """Pitches `[F]` in semitones (MIDI) of samples; NaN without a tone.
+
+        Samples are `[1, margin + F * samples_per_frame + margin]`.
+        """
         spare = self.analysis.margin - self.config.margin
         tones, _ = self.analysis(self.layer, audio, self.features(audio[:, spare:-spare]))
         return self.layer.pitches(tones)[0]

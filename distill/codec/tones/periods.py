@@ -18,10 +18,6 @@ from distill.audio.measure import peak_offset
 from distill.codec.scales import semitones
 from distill.codec.spectral import SpectrogramConfig
 
-RATE = 5500.0  # Hz, approximate: sample rate for the search of periods
-# Per octave of the period: a sound that repeats after a period also repeats after two.
-OCTAVE_COST = 0.02
-
 
 class PeriodRange(NamedTuple):
     """Range of the search, from `lowest` to `highest` Hz, and the maximum number of pitches per frame.
@@ -46,7 +42,8 @@ class PeriodAnalysis(nn.Module):
     def __init__(self, config: SpectrogramConfig, pitches: PeriodRange) -> None:
         super().__init__()
         self.count = pitches.most
-        self.stride = 2 ** max(0, round(math.log2(config.sample_rate / RATE)))
+        # Periods are searched at a sample rate of about 5500 Hz.
+        self.stride = 2 ** max(0, round(math.log2(config.sample_rate / 5500.0)))
         self.rate = config.sample_rate / self.stride
         self.step = config.samples_per_frame // self.stride
         size = 2 * math.ceil(1.5 * self.rate / pitches.lowest)
@@ -89,7 +86,8 @@ class PeriodAnalysis(nn.Module):
         left, middle, right = repeats[:, :-2], repeats[:, 1:-1], repeats[:, 2:]
         shift = peak_offset(left, middle, right).clamp(-0.5, 0.5)
         lags = self.lags[1:-1]
-        likely = middle - (left - right) * shift / 4 - OCTAVE_COST * (lags / lags[0]).log2()
+        # A sound that repeats after a period also repeats after two, so that an octave costs 0.02.
+        likely = middle - (left - right) * shift / 4 - 0.02 * (lags / lags[0]).log2()
         likely = torch.where((middle >= left) & (middle > right), likely, -torch.inf)
         likely, index = likely.topk(self.count, dim=1)
         pitches = semitones((self.rate / (lags[index] + shift.gather(1, index))).log2())

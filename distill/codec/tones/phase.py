@@ -24,14 +24,6 @@ from distill.codec.tones.layer import ToneLayer
 FRAMES = FALL_FRAMES + 1  # of an onset, over which pitches are fitted
 LOWEST, HIGHEST = 20.0, 400.0  # Hz: range of the filter that isolates a partial
 POINTS, FITTED_POINTS = 16, 4  # per hop: measured phases, and their means, which are fitted
-REACH_SECONDS = 0.012  # half the length of that filter
-MOST_RATIO = 3.0  # of partial to pitch: the phases of higher partials are coded too coarsely
-MOST_APART = 1.0  # octaves between that partial and the measured frequency
-LARGEST_ERROR = 0.15  # cycles, root mean square: a fit with a larger error is rejected
-# Squared cycles per squared semitone: penalties for bends and for distance from measured pitches.
-STIFFNESS, TRUST = 1e-5, 2e-6
-KNOWN_TRUST = 1e-2  # for steady pitches, which spectral peaks measure better
-ROUNDS, LARGEST_STEP = 6, 3.0  # of the fit, and the largest change in each, in semitones
 
 
 class PhaseFit(nn.Module):
@@ -46,7 +38,7 @@ class PhaseFit(nn.Module):
         # [1, 1, 2 * stride]
         self.first = nn.Buffer((first / first.sum())[None, None], persistent=False)
         rate = config.sample_rate / self.stride
-        self.reach = round(REACH_SECONDS * rate)
+        self.reach = round(0.012 * rate)  # half the length of the filter that isolates a partial
         time = torch.arange(-self.reach, self.reach + 1).double() / rate
         window = torch.hann_window(len(time) + 2, periodic=False, dtype=torch.float64)[1:-1]
         low = torch.sinc((HIGHEST - LOWEST) * time) * window
@@ -55,10 +47,8 @@ class PhaseFit(nn.Module):
         # [2, 1, taps], real and imaginary
         self.kernel = nn.Buffer(kernel.float()[:, None], persistent=False)
         hops, points = FRAMES * config.stack, FRAMES * config.stack * FITTED_POINTS
-        one, all_glide = (
-            torch.eye(FRAMES, dtype=torch.float64),
-            torch.ones(FRAMES, FRAMES - 1, dtype=torch.bool),
-        )
+        one = torch.eye(FRAMES, dtype=torch.float64)
+        all_glide = torch.ones(FRAMES, FRAMES - 1, dtype=torch.bool)
         # [H, J]
         self.hop_pitches = nn.Buffer(by_hop(one, all_glide, config.stack).T, persistent=False)
         places = (torch.arange(points).double() + 0.5) / FITTED_POINTS
@@ -69,7 +59,8 @@ class PhaseFit(nn.Module):
         # [T, H] spent in each hop since the first frame's middle
         self.seconds = nn.Buffer(seconds, persistent=False)
         bends = torch.eye(FRAMES, dtype=torch.float64).diff(dim=0).diff(dim=0)
-        self.stiffness = nn.Buffer(STIFFNESS * bends.T @ bends, persistent=False)  # [J, J]
+        # [J, J] penalty for bends, in squared cycles per squared semitone
+        self.stiffness = nn.Buffer(1e-5 * bends.T @ bends, persistent=False)
 
     def forward(
         self,
@@ -126,10 +117,8 @@ class PhaseFit(nn.Module):
 
         `rows` and `starts` `[S]` are the batch index and the first sample of each onset.
         """
-        step, count = (
-            self.config.hop_length // POINTS // self.stride,
-            FRAMES * self.config.stack * POINTS,
-        )
+        step = self.config.hop_length // POINTS // self.stride
+        count = FRAMES * self.config.stack * POINTS
         before = (self.reach + 1 - step // 2) * self.stride  # samples before `starts`
         length = ((count - 1) * step + 2 * self.reach + 2) * self.stride
         padded = nn.functional.pad(audio, (max(0, before), length))
@@ -145,16 +134,11 @@ class PhaseFit(nn.Module):
 
     def _measured(self, phases: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
         """Proportions of the power in each frame, and mean frequencies in Hz, `[S, J]` each."""
-        points, seconds = (
-            self.config.stack * POINTS,
-            self.config.hop_length / self.config.sample_rate / POINTS,
-        )
+        points = self.config.stack * POINTS
+        seconds = self.config.hop_length / self.config.sample_rate / POINTS
         by_frame = power.double().unflatten(1, (-1, points)).sum(dim=2)
-        cycles = (
-            (nn.functional.pad(phases.diff(dim=1), (1, 0)) * power)
-            .unflatten(1, (-1, points))
-            .sum(dim=2)
-        )
+        cycles = nn.functional.pad(phases.diff(dim=1), (1, 0)) * power
+        cycles = cycles.unflatten(1, (-1, points)).sum(dim=2)
         shares = by_frame / by_frame.sum(dim=1, keepdim=True).clamp_min(1e-20)
         return shares, cycles / by_frame.clamp_min(1e-20) / seconds
 
@@ -173,50 +157,48 @@ class PhaseFit(nn.Module):
         `there`. Pitches stay near `known` `[S, J]` where it is not NaN.
         """
         each = POINTS // FITTED_POINTS
-        phases, power = (
-            phases.unflatten(1, (-1, each)).mean(dim=2),
-            power.double().unflatten(1, (-1, each)).sum(dim=2),
-        )
+        phases = phases.unflatten(1, (-1, each)).mean(dim=2)
+        power = power.double().unflatten(1, (-1, each)).sum(dim=2)
         weights = power / power.sum(dim=1, keepdim=True).clamp_min(1e-20)
         usable = (ratios > 0) & (power.sum(dim=1) > 0)
         ratio = torch.where(usable, ratios, 1.0)[:, None]
         measured = semitones((frequencies / ratio).clamp(LOWEST / 2, 2 * HIGHEST).log2())
-        last = (
-            (there * torch.arange(FRAMES, device=there.device))
-            .amax(dim=1, keepdim=True)
-            .expand_as(there)
-        )
+        last = (there * torch.arange(FRAMES, device=there.device)).amax(dim=1, keepdim=True)
         # Frames after the tone repeat its last.
-        measured = torch.where(there, measured, measured.gather(1, last))
+        measured = torch.where(there, measured, measured.gather(1, last.expand_as(there)))
         measured = torch.where(known.isnan(), measured, known)
-        trust = torch.where(known.isnan(), TRUST, KNOWN_TRUST)
+        # Penalty for distance from measured pitches; spectral peaks measure steady pitches better.
+        trust = torch.where(known.isnan(), 2e-6, 1e-2)
         # [S, 1 + J, 1 + J]
         prior = nn.functional.pad(self.stiffness + trust.diag_embed(), (1, 0, 1, 0))
         prior[:, 0, 0] = 1e-9  # for the phase, against a singular matrix in silence
         pitches = measured
-        for _ in range(ROUNDS):
+        for _ in range(6):
             speeds = hertz(pitches @ self.hop_pitches.T)  # [S, H]
             error = phases - ratio * (speeds @ self.seconds.T)
-            # [S, T, J]
-            slopes = (self.seconds * speeds[:, None] * (math.log(2) / 12)) @ self.hop_pitches
-            slopes = ratio[..., None] * torch.cat(
-                [torch.zeros_like(slopes[..., :1]), slopes], dim=2
-            )
-            slopes[..., 0] = 1.0  # derivative by the phase in the middle of the first frame
+            slopes = self._slopes(speeds, ratio)
             normal = slopes.transpose(1, 2) @ (weights[..., None] * slopes)
             normal += prior
-            pull = nn.functional.pad(
-                trust * (measured - pitches) - pitches @ self.stiffness, (1, 0)
-            )
-            change = torch.linalg.solve(
-                normal, (slopes.transpose(1, 2) @ (weights * error)[..., None])[..., 0] + pull
-            )
-            pitches = _within_glides(pitches + change[:, 1:].clamp(-LARGEST_STEP, LARGEST_STEP))
+            pull = trust * (measured - pitches) - pitches @ self.stiffness
+            wanted = (slopes.transpose(1, 2) @ (weights * error)[..., None])[..., 0]
+            change = torch.linalg.solve(normal, wanted + nn.functional.pad(pull, (1, 0)))
+            pitches = _within_glides(pitches + change[:, 1:].clamp(-3.0, 3.0))
         error = phases - ratio * (hertz(pitches @ self.hop_pitches.T) @ self.seconds.T)
         phase = (weights * error).sum(dim=1)
         error = error - phase[:, None]
-        usable &= (weights * error.square()).sum(dim=1).sqrt() < LARGEST_ERROR
+        usable &= (weights * error.square()).sum(dim=1).sqrt() < 0.15  # cycles, root mean square
         return self._rounded(normal, phase, pitches, ratio[:, 0]), usable
+
+    def _slopes(self, speeds: Tensor, ratio: Tensor) -> Tensor:
+        """Derivatives `[S, T, 1 + J]` of the phases by the phase in the middle of the first frame, and by pitches.
+
+        `speeds` `[S, H]` are frequencies of the pitch in Hz; `ratio` `[S, 1]` is partial to pitch.
+        """
+        slopes = (self.seconds * speeds[:, None] * (math.log(2) / 12)) @ self.hop_pitches
+        first = torch.zeros_like(slopes[..., :1])
+        slopes = ratio[..., None] * torch.cat([first, slopes], dim=2)
+        slopes[..., 0] = 1.0
+        return slopes
 
     def _rounded(self, normal: Tensor, phase: Tensor, pitches: Tensor, ratio: Tensor) -> Tensor:
         """Round `pitches` `[S, J]` to steps of fine pitch, with the `phase` `[S]` in the first frame's fine pitch.
@@ -256,7 +238,8 @@ class PhaseFit(nn.Module):
 
 def _nearest_ratio(ratios: Tensor, pitches: Tensor, frequencies: Tensor, weights: Tensor) -> Tensor:
     """Ratio `[S]`, from `ratios` `[S, K]` to `pitches` `[S, J]`, of the partial nearest `frequencies` `[S, J]` in Hz.
-    0 if that partial is above `MOST_RATIO` or not within `MOST_APART`.
+
+    0 if that partial is not within an octave, or above a ratio of 3: phases of higher partials are coded too coarsely.
     """
     measured = frequencies.clamp_min(1.0).log2() - octaves(pitches.nan_to_num())
     octaves_up = torch.where(ratios > 0, ratios.double(), math.inf).log2()
@@ -266,7 +249,7 @@ def _nearest_ratio(ratios: Tensor, pitches: Tensor, frequencies: Tensor, weights
         (shares[..., None] * apart).nan_to_num(math.inf).sum(dim=1).min(dim=1, keepdim=True)
     )
     found = ratios.double().gather(1, nearest)
-    return torch.where((distance < MOST_APART) & (found <= MOST_RATIO), found, 0.0)[:, 0]
+    return torch.where((distance < 1.0) & (found <= 3.0), found, 0.0)[:, 0]
 
 
 def _within_glides(pitches: Tensor) -> Tensor:

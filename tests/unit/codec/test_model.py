@@ -161,16 +161,11 @@ def test_encode_and_decode_agree_with_forward_whose_first_draw_is_the_sounds_own
     assert float((second - first).abs().max()) > 1e-4
 
 
-def test_the_gradient_goes_straight_through_to_the_encoder(codec: VQVAE) -> None:
+def test_the_gradient_of_quantised_latents_is_that_of_latents(codec: VQVAE) -> None:
     latents = torch.randn(1, 5, 12, generator=torch.Generator().manual_seed(4), requires_grad=True)
     weights = torch.randn(1, 5, 12)
     (gradient,) = torch.autograd.grad((codec.quantizer(latents).latents * weights).sum(), latents)
     assert torch.equal(gradient, weights)
-    training = VQVAE(codec.architecture, codec.spectrogram).train()
-    audio = torch.randn(1, 4 * codec.spectrogram.samples_per_frame) * 0.1
-    training(audio, noise_of(training, UNKNOWN, 4)).audio.square().mean().backward()
-    assert training.encoder.weight.grad is not None
-    assert float(training.encoder.weight.grad.abs().sum()) > 0
 
 
 def test_low_precision_is_near_full_precision(codec: VQVAE) -> None:
@@ -182,19 +177,19 @@ def test_low_precision_is_near_full_precision(codec: VQVAE) -> None:
     assert (low - full).abs().max() < 0.01 * full.abs().max()
 
 
-@pytest.mark.parametrize("part", ["tone_head", "texture_head", "head", "decoder", "encoder"])
-def test_training_moves_every_part_of_a_codec_with_tones(part: str) -> None:
-    codec = fitted("overlapping", 16, 32, 2).train()
+def test_training_moves_every_part_of_a_codec_with_tones(codec: VQVAE) -> None:
+    codec = copy.deepcopy(codec).train()
     length = 8 * codec.spectrogram.samples_per_frame
     note = 0.3 * torch.sin(2 * torch.pi * 440 * torch.arange(length) / RATE)[None]
     codec(note, noise_of(codec, UNKNOWN, 8)).audio.square().mean().backward()
-    gradients = [value.grad for name, value in codec.named_parameters() if name.startswith(f"{part}.")]
-    assert all(one is not None and bool(one.isfinite().all()) for one in gradients)
-    assert any(float(one.abs().sum()) > 0 for one in gradients if one is not None)
+    for part in ("tone_head", "texture_head", "head", "decoder", "encoder"):
+        gradients = [value.grad for name, value in codec.named_parameters() if name.startswith(f"{part}.")]
+        assert all(one is not None and bool(one.isfinite().all()) for one in gradients), part
+        assert any(float(one.abs().sum()) > 0 for one in gradients if one is not None), part
 
 
-def test_the_gradient_of_what_is_not_tonal_goes_through_to_the_bands() -> None:
-    tone = fitted("overlapping", 16, 32, 2).tone
+def test_the_gradient_of_what_is_not_tonal_goes_through_to_the_bands(loud: VQVAE) -> None:
+    tone = loud.tone
     log_mel = torch.full((1, 4 * tone.config.stack, tone.config.n_mels), -2.0, requires_grad=True)
     codes = torch.tensor([60, 8, 1]).repeat(1, 4, 1)
     found = tone(log_mel, codes, tone.combs(codes), torch.zeros(1, 4, 8))

@@ -63,7 +63,15 @@ def encoded(
     return code_corpus(tiny_codec(), sha256, corpus, folder, settings(views), execution, HERE, kept)
 
 
-@pytest.mark.parametrize(("window", "together"), [(1, 1), (100, 40), (10_000, 10_000)])
+@pytest.fixture(scope="module")
+def codes(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Codes of the corpus as it is, which no test changes."""
+    folder = tmp_path_factory.mktemp("encoded") / "codes"
+    encoded(corpus.folder, folder)
+    return folder
+
+
+@pytest.mark.parametrize(("window", "together"), [(1, 6), (100, 40), (10_000, 10_000)])
 def test_codes_do_not_depend_on_what_is_coded_together(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, window: int, together: int
 ) -> None:
@@ -106,10 +114,9 @@ def test_side_information_lies_beside_the_codes_also_that_of_an_end(tmp_path: Pa
     np.testing.assert_array_equal(about.noise, whole.noise[: lengths[0]])
 
 
-def test_codes_of_a_mono_corpus_have_noise_floors_alone(tmp_path: Path, corpus: Corpus) -> None:
-    encoded(corpus.folder, tmp_path / "codes")
-    assert load_file(tmp_path / "codes" / "side_info.safetensors").keys() == {"noise", "noise_lengths"}
-    assert not any(about.is_stereo for about in CodesReader(tmp_path / "codes").side_info().values())
+def test_codes_of_a_mono_corpus_have_noise_floors_alone(codes: Path) -> None:
+    assert load_file(codes / "side_info.safetensors").keys() == {"noise", "noise_lengths"}
+    assert not any(about.is_stereo for about in CodesReader(codes).side_info().values())
 
 
 def test_recordings_louder_than_those_of_the_codec_are_coded_softer_and_said(
@@ -242,8 +249,8 @@ def test_views_are_for_what_is_learnt_from(tmp_path: Path, corpus: Corpus) -> No
         np.testing.assert_array_equal(reader.codes(sides["train"][some][view.number]), expected)
 
 
-def test_an_empty_side_and_codewords_of_another_codec_are_sentences(tmp_path: Path, corpus: Corpus) -> None:
-    encoded(corpus.folder, tmp_path / "codes")
+def test_an_empty_side_and_codewords_of_another_codec_are_sentences(tmp_path: Path, codes: Path) -> None:
+    shutil.copytree(codes, tmp_path / "codes")
     reader, split = CodesReader(tmp_path / "codes"), tmp_path / "split.parquet"
     rows = [SplitRow(row.recording_id, row.group, "train") for row in reader.rows]
     for some, sentence in (
@@ -301,13 +308,15 @@ def test_kept_blocks_are_not_encoded_again(tmp_path: Path, corpus: Corpus, monke
 
 
 def test_codewords_that_few_recordings_use_are_warned_of_by_all_codes(
-    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    corpus: Corpus,
+    codes: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    encoded(corpus.folder, tmp_path / "codes")
-    reader = CodesReader(tmp_path / "codes")
-    codes = np.concatenate([reader.codes(row) for row in reader.rows])
-    level = SHAPE + 1
-    share = len(set(codes[:, level].tolist())) / SIZES[level]
+    reader, level = CodesReader(codes), SHAPE + 1
+    used = {int(code) for row in reader.rows for code in reader.codes(row)[:, level]}
+    share = len(used) / SIZES[level]
     for bound, is_said in ((share, False), (share + 0.01, True)):
         monkeypatch.setattr(quantizer, "LOW_UTILIZATION", bound)
         encoded(corpus.folder, tmp_path / "again")

@@ -18,7 +18,6 @@ from distill.audio.image import image_of
 from distill.audio.noise_floor import noise_floor
 from distill.audio.side_info import SideInfo
 from distill.audio.write import write_audio
-from distill.codec.model import VQVAE
 from distill.codec.streaming import decode, encode, noise_of
 from distill.codes.file import NamedCodes, decode_file, encode_files, file_names, load_codes, write_codes
 from distill.errors import ArtifactError, AudioError, AudioWarning
@@ -150,17 +149,12 @@ def test_foreign_cut_and_missing_files_are_refused(tmp_path: Path) -> None:
         is_refused(path, message)
 
 
-@pytest.fixture
-def codec() -> VQVAE:
-    return CODEC
-
-
-def test_codes_are_those_of_the_codec_at_its_rate(tmp_path: Path, codec: VQVAE) -> None:
+def test_codes_are_those_of_the_codec_at_its_rate(tmp_path: Path) -> None:
     tone = write_tone(tmp_path / "a.wav", 0.3)
-    done = encode_files(codec, [tone], tmp_path / "a.codes")
-    ((name, length, codes, about),) = load_codes(codec, tmp_path / "a.codes")
+    done = encode_files(CODEC, [tone], tmp_path / "a.codes")
+    ((name, length, codes, about),) = load_codes(CODEC, tmp_path / "a.codes")
     samples, _ = soundfile.read(tone, dtype="float32")
-    assert np.array_equal(codes, encode(codec, torch.from_numpy(samples)[None])[0].numpy())
+    assert np.array_equal(codes, encode(CODEC, torch.from_numpy(samples)[None])[0].numpy())
     assert (done.recordings, done.seconds, done.frames) == (1, 0.3, len(codes))
     assert done.times_real_time > 0
     assert (name, length, about.is_stereo) == ("a.wav", 4800, False)
@@ -168,23 +162,21 @@ def test_codes_are_those_of_the_codec_at_its_rate(tmp_path: Path, codec: VQVAE) 
 
 
 @pytest.mark.parametrize(("suffix", "rate"), [("flac", 44_100), ("ogg", 48_000), ("wav", 8_000), ("mp3", 22_050)])
-def test_every_format_and_rate_comes_back_as_long_as_it_was(
-    tmp_path: Path, codec: VQVAE, suffix: str, rate: int
-) -> None:
-    encode_files(codec, [write_tone(tmp_path / f"a.{suffix}", 0.377, rate)], tmp_path / "a.codes")
-    recordings = load_codes(codec, tmp_path / "a.codes")
-    (sound,) = decode_file(codec, recordings, tmp_path / "out.wav", "wav")
+def test_every_format_and_rate_comes_back_as_long_as_it_was(tmp_path: Path, suffix: str, rate: int) -> None:
+    encode_files(CODEC, [write_tone(tmp_path / f"a.{suffix}", 0.377, rate)], tmp_path / "a.codes")
+    recordings = load_codes(CODEC, tmp_path / "a.codes")
+    (sound,) = decode_file(CODEC, recordings, tmp_path / "out.wav", "wav")
     samples, found = soundfile.read(sound.path)
     assert found == RATE
     assert len(samples) == recordings[0][1]
     assert abs(len(samples) / RATE - 0.377) < (0.1 if suffix == "mp3" else 0.001)
 
 
-def test_recordings_of_one_name_do_not_collide(tmp_path: Path, codec: VQVAE) -> None:
+def test_recordings_of_one_name_do_not_collide(tmp_path: Path) -> None:
     paths = [write_tone(tmp_path / folder / "take.wav", 0.1 * n) for n, folder in enumerate("abc", 1)]
-    encode_files(codec, [*paths, paths[0]], tmp_path / "a.codes")
-    assert [one.name for one in load_codes(codec, tmp_path / "a.codes")] == ["take.wav"] * 4
-    sounds = decode_file(codec, load_codes(codec, tmp_path / "a.codes"), tmp_path / "out", "flac")
+    encode_files(CODEC, [*paths, paths[0]], tmp_path / "a.codes")
+    assert [one.name for one in load_codes(CODEC, tmp_path / "a.codes")] == ["take.wav"] * 4
+    sounds = decode_file(CODEC, load_codes(CODEC, tmp_path / "a.codes"), tmp_path / "out", "flac")
     assert [sound.path.name for sound in sounds] == ["take.flac", "take_2.flac", "take_3.flac", "take_4.flac"]
     assert [len(soundfile.read(sound.path)[0]) for sound in sounds] == [1600, 3200, 4800, 1600]
     assert [sound.seconds for sound in sounds] == [0.1, 0.2, 0.3, 0.1]
@@ -197,16 +189,16 @@ def write_wide(path: Path, seconds: float = 0.3) -> Path:
     return path
 
 
-def test_a_stereo_recording_is_stereo_again_beside_a_mono_one(tmp_path: Path, codec: VQVAE) -> None:
+def test_a_stereo_recording_is_stereo_again_beside_a_mono_one(tmp_path: Path) -> None:
     paths = [write_wide(tmp_path / "wide.wav", 2.2), write_tone(tmp_path / "tone.wav")]
-    encode_files(codec, paths, tmp_path / "a.codes", stereo=True)
-    wide, tone = load_codes(codec, tmp_path / "a.codes")
+    encode_files(CODEC, paths, tmp_path / "a.codes", stereo=True)
+    wide, tone = load_codes(CODEC, tmp_path / "a.codes")
     assert (len(wide.side_info.image), len(tone.side_info.image)) == (2, 0)
     np.testing.assert_array_equal(wide.side_info.image, image_of(soundfile.read(paths[0], dtype="float32")[0], RATE))
-    sounds = decode_file(codec, [wide, tone], tmp_path / "out", "wav")
+    sounds = decode_file(CODEC, [wide, tone], tmp_path / "out", "wav")
     assert [soundfile.read(sound.path)[0].shape for sound in sounds] == [(round(2.2 * RATE), 2), (4800,)]
     for chosen, stereo in ((paths[:1], False), (paths[1:], True)):
-        encode_files(codec, chosen, tmp_path / "mono.codes", replace=True, stereo=stereo)
+        encode_files(CODEC, chosen, tmp_path / "mono.codes", replace=True, stereo=stereo)
         assert sorted(load_file(tmp_path / "mono.codes")) == ["00000000", "noise", "noise_lengths"]
 
 
@@ -257,14 +249,14 @@ def test_what_would_clip_is_attenuated_and_reported(tmp_path: Path) -> None:
     np.testing.assert_allclose(soundfile.read(sound.path)[0], expected / peak, atol=2 / 32768)
 
 
-def test_one_unusable_recording_and_nothing_is_written(tmp_path: Path, codec: VQVAE) -> None:
+def test_one_unusable_recording_and_nothing_is_written(tmp_path: Path) -> None:
     (tmp_path / "empty.wav").touch()
     paths = [write_tone(tmp_path / "a.wav"), tmp_path / "empty.wav"]
     with pytest.raises(AudioError, match=r"empty\.wav: expected a recording, found a file that is empty \(0 bytes\)"):
-        encode_files(codec, paths, tmp_path / "a.codes")
+        encode_files(CODEC, paths, tmp_path / "a.codes")
     assert not list(tmp_path.glob("*codes*"))
 
 
-def test_warnings_are_passed_on(tmp_path: Path, codec: VQVAE) -> None:
+def test_warnings_are_passed_on(tmp_path: Path) -> None:
     with pytest.warns(AudioWarning, match=r"short\.wav: very short: 0\.030 s"):
-        encode_files(codec, [write_tone(tmp_path / "short.wav", 0.03)], tmp_path / "a.codes")
+        encode_files(CODEC, [write_tone(tmp_path / "short.wav", 0.03)], tmp_path / "a.codes")
