@@ -211,7 +211,7 @@ def encode_files(
                 side_info.append(found.side_info)
                 yield torch.from_numpy(within_full_scale(codec, found.samples, str(path)))
 
-    # Coding a sound comes first in a turn: it appends to the lists that it stands beside.
+    # `zip` advances `encode_each` first, which appends the length and side information of the same recording.
     coded = zip(encode_each(codec, sounds()), paths, lengths, side_info, strict=True)
     for codes, path, samples, about in coded:
         recordings.append(NamedCodes(_printable(path.name), samples, codes.cpu().numpy(), about))

@@ -23,7 +23,7 @@ BATCH_FRAMES = 1 << 10  # decoded at once: their features stay in the processor'
 MAX_IN_MEMORY = 1 << 23  # frames, about 50 hours; more spectra lie in a temporary file
 UNLIKE_DB = 20.0  # spectral difference at which the similarity of two frames is 0
 ALIKE_DB = 3.0  # frames match up to this spectral difference, which is typical of re-encoding
-KEYS = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)  # semitones: transpositions in which copies are searched
+KEYS = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)  # semitones: transpositions of copies that are searched
 SAME_NOTE = 0.5  # maximum distance of equal notes in semitones
 SAME_NOTES = 0.3  # minimum proportion of a passage's frames with equal notes
 

@@ -170,7 +170,7 @@ class Workspace:
 
 
 def _folders_in(parent: Path) -> list[Path]:
-    """Files and folders in a folder, without links and hidden ones."""
+    """Files and folders in a folder, without links and hidden entries."""
     return [path for path in sorted(parent.glob("[!.]*")) if not path.is_symlink()]
 
 

@@ -189,7 +189,7 @@ def test_notes_that_a_recording_does_not_hold_are_said_before_takes_are_made(
 def test_where_all_takes_at_notes_are_silent_no_kit_is_made(
     of_note: ModelOfOne, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distill.generate.rejection.MAX_DRAFTS", 2)
+    monkeypatch.setattr("distill.generate.selection.rejection.MAX_DRAFTS", 2)
     monkeypatch.setattr(generate, "is_silent", lambda *_: True)
     with pytest.raises(
         ArtifactError,

@@ -148,7 +148,7 @@ def _apart(octaves: Doubles, loud: Doubles) -> list[int]:
 
 
 def _greedy(scores: Tensor, reached: Tensor, most: int) -> list[int]:
-    """Indices of up to `most` proposals, each the one that raises the frames' best scores `reached` `[F]` most.
+    """Indices of up to `most` proposals, each of which raises the frames' best scores `reached` `[F]` most.
 
     `scores` are `[proposals, F]`. Each proposal raises the mean over frames by at least 0.002.
     """

@@ -146,7 +146,7 @@ def test_copies_and_repeats_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_places_that_stay_empty_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A codec whose sounds are all silent gives nothing to use, and no folder."""
-    monkeypatch.setattr("distill.generate.rejection.MAX_DRAFTS", 3)
+    monkeypatch.setattr("distill.generate.selection.rejection.MAX_DRAFTS", 3)
     write_prior_model(tmp_path / "m.distill", labels=["kick"])
     model = distill.load(tmp_path / "m.distill")
     assert model.fault_finder is not None  # which has heard the recordings
@@ -164,7 +164,7 @@ def test_a_label_without_a_sound_is_said_and_the_others_are_made(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two layers, too: of the four sounds of the first label none can be used."""
-    monkeypatch.setattr("distill.generate.rejection.MAX_DRAFTS", 3)
+    monkeypatch.setattr("distill.generate.selection.rejection.MAX_DRAFTS", 3)
     calls = itertools.count()
     monkeypatch.setattr("distill.kit.generate.is_silent", lambda *_: next(calls) < 4 * 3)
     kit = model.kit(tmp_path / "kit", labels=["kick", "snare"], per_label=2, velocity_layers=2, seconds=0.1, seed=1)
