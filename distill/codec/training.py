@@ -238,7 +238,7 @@ def _fitting(run: Run, distributed: Distributed, done: int, of: int, text: str) 
     """Show the progress of a fit. Raises Interrupted when asked."""
     run.console(done, of, text)
     distributed.poll(run.interruption, run.cancel)
-    if distributed.signal is not None:
+    if distributed.signal:
         raise_interrupted(distributed.signal, "before the first step; run the same command again")
 
 
