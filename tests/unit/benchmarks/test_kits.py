@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.kits import cliff_db, difference, loudness
-from distill.codec.tones.codes import PARTIALS
+from distill.codec.tones.layer import PARTIALS
 
 RATE, PITCH = 24_000, 41.2
 
